@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tables of tensors, known at compile time. A layer declares what it saves and what it needs in passing as a constexpr list of
+// {name, role, columns}, every one [tokens, columns]; the precision policy turns roles into formats. From one table come the
+// bytes in the plan, the regions taken from the arena, and the typed views which the layer computes on:
+//
+//     struct saved_table { static constexpr std::array list{tensor{"rstd", role::statistic, 1}, tensor{"qkv", role::saved, 768}}; };
+//     tensors<precision, saved_table> saved{arena, tokens};
+//     saved.get<"qkv">()      // matrix_view<storage_of<precision, role::saved>>, [tokens, 768]
+//
+// A tensor with 0 columns takes no bytes: how a table leaves out what an option does not need.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+#include <longspan/core/types.hpp>
+#include <longspan/core/view.hpp>
+#include <longspan/memory/arena.hpp>
+#include <longspan/memory/layout.hpp>
+#include <longspan/precision/policy.hpp>
+
+namespace longspan {
+
+/// A string literal as a template argument.
+template <std::size_t N>
+struct fixed_string {
+    char text[N];
+    // Implicit: get<"name">() is the point of it.
+    consteval fixed_string(const char (&literal)[N]) {
+        for (std::size_t i = 0; i < N; ++i) text[i] = literal[i];
+    }
+    [[nodiscard]] constexpr std::string_view view() const { return {text, N - 1}; }
+};
+
+/// A [tokens, columns] tensor of a layer.
+struct tensor {
+    const char* name = "";
+    role stored_as = role::activation;
+    index columns = 0;
+};
+
+/// Bytes of one element in the format that Precision gives to a role.
+template <precision_policy Precision>
+[[nodiscard]] constexpr bytes element_bytes(role stored_as) {
+    switch (stored_as) {
+        case role::weight: return bytes_of<Precision, role::weight>;
+        case role::activation: return bytes_of<Precision, role::activation>;
+        case role::saved: return bytes_of<Precision, role::saved>;
+        case role::gradient: return bytes_of<Precision, role::gradient>;
+        case role::residual: return bytes_of<Precision, role::residual>;
+        case role::statistic: return bytes_of<Precision, role::statistic>;
+        case role::parameter_gradient: return bytes_of<Precision, role::parameter_gradient>;
+        case role::master: return bytes_of<Precision, role::master>;
+        case role::moment: return bytes_of<Precision, role::moment>;
+    }
+    return 0;
+}
+
+/// Where `Name` stands in a table's list (of tensors or parameters); a name that is not there does not compile.
+template <class Table, fixed_string Name>
+[[nodiscard]] consteval std::size_t position_in() {
+    for (std::size_t i = 0; i < Table::list.size(); ++i) {
+        if (std::string_view(Table::list[i].name) == Name.view()) return i;
+    }
+    throw "no tensor of this name in the table";
+}
+
+/// The table's tensors for `tokens` tokens, held together.
+template <precision_policy Precision, class Table>
+[[nodiscard]] constexpr layout layout_of(std::string_view name, index tokens) {
+    layout result = together(name);
+    for (const tensor& t : Table::list) {
+        if (t.columns > 0) result.add(region(t.name, tokens * t.columns * element_bytes<Precision>(t.stored_as)));
+    }
+    return result;
+}
+
+/// The tensors of a table, taken from an arena for as long as this lives.
+template <precision_policy Precision, class Table>
+class tensors {
+    static constexpr std::size_t count = Table::list.size();
+
+public:
+    tensors(arena& from, index tokens) : from_(&from), tokens_(tokens) {
+        for (; held_ < count; ++held_) {
+            const tensor& t = Table::list[held_];
+            if (t.columns > 0) at_[held_] = acquire(t);
+        }
+    }
+    tensors(const tensors&) = delete;
+    tensors& operator=(const tensors&) = delete;
+    ~tensors() {
+        while (held_-- > 0) {
+            const tensor& t = Table::list[held_];
+            if (t.columns > 0) from_->release(t.name, at_[held_], size(t));
+        }
+    }
+
+    /// The tensor of that name, [tokens, columns]; without data when it has no columns.
+    template <fixed_string Name>
+    [[nodiscard]] auto get() const {
+        constexpr std::size_t i = position_in<Table, Name>();
+        using element = storage_of<Precision, Table::list[i].stored_as>;
+        return matrix_view<element>(reinterpret_cast<element*>(at_[i]), tokens_, Table::list[i].columns);
+    }
+
+private:
+    [[nodiscard]] bytes size(const tensor& t) const {
+        return tokens_ * t.columns * element_bytes<Precision>(t.stored_as);
+    }
+    [[nodiscard]] std::byte* acquire(const tensor& t) {
+        try {
+            return from_->acquire(t.name, size(t));
+        } catch (...) {
+            while (held_-- > 0) {
+                const tensor& earlier = Table::list[held_];
+                if (earlier.columns > 0) from_->release(earlier.name, at_[held_], size(earlier));
+            }
+            throw;
+        }
+    }
+
+    arena* from_;
+    index tokens_;
+    std::size_t held_ = 0;
+    std::array<std::byte*, count> at_{};
+};
+
+}  // namespace longspan
