@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bodies of host/pack.hpp: conversions between registers and memory of every storage format, and the operations for which the
+// vector extensions have no operator.
+#pragma once
+
+#include <longspan/host/pack.hpp>
+
+namespace longspan::host {
+
+namespace detail {
+
+template <class To, class From>
+[[nodiscard]] LONGSPAN_INLINE To reinterpret(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    return reinterpret_cast<To>(from);
+}
+
+// Two-byte formats: a register of floats faces half a register of 16-bit patterns.
+typedef std::uint16_t patterns __attribute__((vector_size(register_bytes / 2)));
+using words = register_t<std::uint32_t>;
+
+template <class S>
+[[nodiscard]] LONGSPAN_INLINE register_t<float> decode(patterns stored) {
+    const words bits = __builtin_convertvector(stored, words);
+    if constexpr (std::same_as<S, bf16>) {
+        return reinterpret<register_t<float>>(bits << 16);
+    } else {
+        // fp16::decode, lane by lane.
+        const words magnitude = bits & 0x7fffu;
+        const words normal = (magnitude << 13) + (112u << 23);
+        const words payload = (magnitude << 13) | 0x7f800000u;
+        const words special = magnitude > 0x7c00u ? payload | 0x00400000u : payload;
+        const register_t<float> unit = std::bit_cast<float>(113u << 23) - register_t<float>{};
+        const words subnormal = reinterpret<words>(reinterpret<register_t<float>>((magnitude << 13) + (113u << 23)) - unit);
+        const words finite = magnitude < 0x0400u ? subnormal : normal;
+        return reinterpret<register_t<float>>(((bits & 0x8000u) << 16) | (magnitude >= 0x7c00u ? special : finite));
+    }
+}
+
+template <class S>
+[[nodiscard]] LONGSPAN_INLINE patterns encode(register_t<float> value) {
+    const words from = reinterpret<words>(value);
+    const words magnitude = from & 0x7fffffffu;
+    if constexpr (std::same_as<S, bf16>) {
+        const words rounded = (from + 0x7fffu + ((from >> 16) & 1u)) >> 16;
+        const words quiet = (from >> 16) | 0x0040u;
+        const words chosen = magnitude > 0x7f800000u ? quiet : rounded;
+        return __builtin_convertvector(chosen, patterns);
+    } else {
+        // fp16::encode, lane by lane.
+        const words normal = (magnitude - (112u << 23) + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
+        const register_t<float> half = 0.5f - register_t<float>{};
+        const words subnormal = reinterpret<words>(reinterpret<register_t<float>>(magnitude) + half) - 0x3f000000u;
+        const words nan = ((magnitude >> 13) & 0x01ffu) | 0x7e00u;
+        const words infinity = 0x7c00u - words{};
+        const words special = magnitude > 0x7f800000u ? nan : infinity;
+        const words finite = magnitude < 0x38800000u ? subnormal : normal;
+        const words chosen = ((from >> 16) & 0x8000u) | (magnitude >= 0x47800000u ? special : finite);
+        return __builtin_convertvector(chosen, patterns);
+    }
+}
+
+[[nodiscard]] LONGSPAN_INLINE register_t<float> fma(register_t<float> a, register_t<float> b, register_t<float> c) {
+#if defined(__clang__)
+    return __builtin_elementwise_fma(a, b, c);
+#elif defined(__AVX512F__)
+    return __builtin_ia32_vfmaddps512_mask(a, b, c, static_cast<unsigned short>(-1), 4);
+#elif defined(__FMA__) && defined(__AVX__)
+    return __builtin_ia32_vfmaddps256(a, b, c);
+#else
+    for (unsigned i = 0; i < register_bytes / sizeof(float); ++i) a[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return a;
+#endif
+}
+[[nodiscard]] LONGSPAN_INLINE register_t<double> fma(register_t<double> a, register_t<double> b, register_t<double> c) {
+#if defined(__clang__)
+    return __builtin_elementwise_fma(a, b, c);
+#elif defined(__AVX512F__)
+    return __builtin_ia32_vfmaddpd512_mask(a, b, c, static_cast<unsigned char>(-1), 4);
+#elif defined(__FMA__) && defined(__AVX__)
+    return __builtin_ia32_vfmaddpd256(a, b, c);
+#else
+    for (unsigned i = 0; i < register_bytes / sizeof(double); ++i) a[i] = __builtin_fma(a[i], b[i], c[i]);
+    return a;
+#endif
+}
+
+/// Folds the lanes of a pack by halving, with `combine` on pairs of the same width.
+template <class T, class Combine>
+[[nodiscard]] LONGSPAN_INLINE T fold(pack<T> a, Combine combine) {
+    for (int n = pack<T>::registers / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) a.part[i] = combine(a.part[i], a.part[i + n]);
+    T lane[pack<T>::lanes_each];
+    std::memcpy(lane, &a.part[0], sizeof lane);
+    for (int n = pack<T>::lanes_each / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) lane[i] = combine(lane[i], lane[i + n]);
+    return lane[0];
+}
+
+}  // namespace detail
+
+template <class T>
+    requires std::is_floating_point_v<T>
+template <class S>
+LONGSPAN_INLINE pack<T> pack<T>::load(const S* from) {
+    static_assert(std::is_same_v<compute_t<S>, T>, "pack<float> loads float, bf16 and fp16; pack<double> loads double");
+    pack r;
+    if constexpr (std::is_same_v<S, T>) {
+        for (int i = 0; i < registers; ++i) std::memcpy(&r.part[i], from + i * lanes_each, sizeof r.part[i]);
+    } else {
+        for (int i = 0; i < registers; ++i) {
+            detail::patterns stored;
+            std::memcpy(&stored, from + i * lanes_each, sizeof stored);
+            r.part[i] = detail::decode<S>(stored);
+        }
+    }
+    return r;
+}
+
+template <class T>
+    requires std::is_floating_point_v<T>
+template <class S>
+LONGSPAN_INLINE pack<T> pack<T>::load(const S* from, index count, T pad) {
+    S padded[lanes];
+    for (int i = 0; i < lanes; ++i) padded[i] = from_compute<S>(pad);
+    std::memcpy(static_cast<void*>(padded), from, static_cast<std::size_t>(count) * sizeof(S));
+    return load(padded);
+}
+
+template <class T>
+    requires std::is_floating_point_v<T>
+template <class S>
+LONGSPAN_INLINE void pack<T>::store(S* to) const {
+    static_assert(std::is_same_v<compute_t<S>, T>, "pack<float> stores to float, bf16 and fp16; pack<double> to double");
+    if constexpr (std::is_same_v<S, T>) {
+        for (int i = 0; i < registers; ++i) std::memcpy(to + i * lanes_each, &part[i], sizeof part[i]);
+    } else {
+        for (int i = 0; i < registers; ++i) {
+            const detail::patterns stored = detail::encode<S>(part[i]);
+            std::memcpy(static_cast<void*>(to + i * lanes_each), &stored, sizeof stored);
+        }
+    }
+}
+
+template <class T>
+    requires std::is_floating_point_v<T>
+template <class S>
+LONGSPAN_INLINE void pack<T>::store(S* to, index count) const {
+    S whole[lanes];
+    store(whole);
+    std::memcpy(static_cast<void*>(to), whole, static_cast<std::size_t>(count) * sizeof(S));
+}
+
+template <class T>
+LONGSPAN_INLINE pack<T> fma(pack<T> a, pack<T> b, pack<T> c) {
+    for (int i = 0; i < pack<T>::registers; ++i) a.part[i] = detail::fma(a.part[i], b.part[i], c.part[i]);
+    return a;
+}
+
+template <class T>
+LONGSPAN_INLINE pack<T> abs(pack<T> a) {
+    using integers = typename pack<T>::integer_type;
+    constexpr auto all_but_sign = sizeof(T) == 4 ? detail::lane_integer<T>(INT32_MAX) : detail::lane_integer<T>(INT64_MAX);
+    for (int i = 0; i < pack<T>::registers; ++i)
+        a.part[i] = detail::reinterpret<typename pack<T>::register_type>(detail::reinterpret<integers>(a.part[i]) & all_but_sign);
+    return a;
+}
+
+template <class T>
+LONGSPAN_INLINE pack<T> copysign(pack<T> magnitude, pack<T> sign) {
+    using integers = typename pack<T>::integer_type;
+    constexpr auto all_but_sign = sizeof(T) == 4 ? detail::lane_integer<T>(INT32_MAX) : detail::lane_integer<T>(INT64_MAX);
+    for (int i = 0; i < pack<T>::registers; ++i) {
+        const integers value = detail::reinterpret<integers>(magnitude.part[i]) & all_but_sign;
+        const integers bit = detail::reinterpret<integers>(sign.part[i]) & ~all_but_sign;
+        magnitude.part[i] = detail::reinterpret<typename pack<T>::register_type>(value | bit);
+    }
+    return magnitude;
+}
+
+template <class T>
+LONGSPAN_INLINE pack<T> sqrt(pack<T> a) {
+    T lane[pack<T>::lanes];
+    a.store(lane);
+    for (T& x : lane) {
+        if constexpr (sizeof(T) == 4)
+            x = __builtin_sqrtf(x);
+        else
+            x = __builtin_sqrt(x);
+    }
+    return pack<T>::load(lane);
+}
+
+template <class T>
+LONGSPAN_INLINE T sum(pack<T> a) {
+    return detail::fold(a, [](auto x, auto y) { return x + y; });
+}
+
+template <class T>
+LONGSPAN_INLINE T max(pack<T> a) {
+    return detail::fold(a, [](auto x, auto y) { return x > y ? x : y; });
+}
+
+}  // namespace longspan::host
