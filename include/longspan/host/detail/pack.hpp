@@ -4,6 +4,8 @@
 // vector extensions have no operator.
 #pragma once
 
+#include <utility>
+
 #include <longspan/host/pack.hpp>
 
 namespace longspan::host {
@@ -18,11 +20,21 @@ template <class To, class From>
 
 // Two-byte formats: a register of floats faces half a register of 16-bit patterns.
 typedef std::uint16_t patterns __attribute__((vector_size(register_bytes / 2)));
+typedef std::int16_t register_half __attribute__((vector_size(register_bytes / 2)));
 using words = register_t<std::uint32_t>;
+
+[[nodiscard]] LONGSPAN_INLINE words widen(patterns stored) {
+#if defined(__AVX512F__) && !defined(__clang__)  // g++ 12 makes two halves of the conversion
+    return reinterpret<words>(__builtin_ia32_pmovzxwd512_mask(reinterpret<register_half>(stored), register_t<std::int32_t>{},
+                                                             static_cast<unsigned short>(-1)));
+#else
+    return __builtin_convertvector(stored, words);
+#endif
+}
 
 template <class S>
 [[nodiscard]] LONGSPAN_INLINE register_t<float> decode(patterns stored) {
-    const words bits = __builtin_convertvector(stored, words);
+    const words bits = widen(stored);
     if constexpr (std::same_as<S, bf16>) {
         return reinterpret<register_t<float>>(bits << 16);
     } else {
@@ -86,16 +98,34 @@ template <class S>
 #endif
 }
 
-/// Folds the lanes of a pack by halving, with `combine` on pairs of the same width.
+template <class Vector, int... I>
+[[nodiscard]] LONGSPAN_INLINE auto lower(Vector v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, I...);
+}
+template <class Vector, int... I>
+[[nodiscard]] LONGSPAN_INLINE auto upper(Vector v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I + static_cast<int>(sizeof...(I)))...);
+}
+
+/// Folds N lanes by halving.
+template <int N, class Vector, class Combine>
+[[nodiscard]] LONGSPAN_INLINE auto fold_lanes(Vector v, Combine combine) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else if constexpr (N == 2) {
+        return combine(v[0], v[1]);
+    } else {
+        constexpr auto half = std::make_integer_sequence<int, N / 2>{};
+        return fold_lanes<N / 2>(combine(lower(v, half), upper(v, half)), combine);
+    }
+}
+
+/// Folds the lanes of a pack by halving, with `combine` on registers and parts of them.
 template <class T, class Combine>
 [[nodiscard]] LONGSPAN_INLINE T fold(pack<T> a, Combine combine) {
     for (int n = pack<T>::registers / 2; n > 0; n /= 2)
         for (int i = 0; i < n; ++i) a.part[i] = combine(a.part[i], a.part[i + n]);
-    T lane[pack<T>::lanes_each];
-    std::memcpy(lane, &a.part[0], sizeof lane);
-    for (int n = pack<T>::lanes_each / 2; n > 0; n /= 2)
-        for (int i = 0; i < n; ++i) lane[i] = combine(lane[i], lane[i + n]);
-    return lane[0];
+    return fold_lanes<pack<T>::lanes_each>(a.part[0], combine);
 }
 
 }  // namespace detail
@@ -194,12 +224,12 @@ LONGSPAN_INLINE pack<T> sqrt(pack<T> a) {
 
 template <class T>
 LONGSPAN_INLINE T sum(pack<T> a) {
-    return detail::fold(a, [](auto x, auto y) { return x + y; });
+    return detail::fold(a, [](auto x, auto y) __attribute__((always_inline)) { return x + y; });
 }
 
 template <class T>
 LONGSPAN_INLINE T max(pack<T> a) {
-    return detail::fold(a, [](auto x, auto y) { return x > y ? x : y; });
+    return detail::fold(a, [](auto x, auto y) __attribute__((always_inline)) { return x > y ? x : y; });
 }
 
 }  // namespace longspan::host
