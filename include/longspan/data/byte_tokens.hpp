@@ -19,30 +19,30 @@
 namespace longspan {
 
 /// A token's id: below the vocabulary, never negative.
-using token = std::int32_t;
+using token_id = std::int32_t;
 
 /// The byte-level vocabulary.
 struct byte_tokens {
     static constexpr index vocabulary = 256;
 
     /// One id per byte of `text`. Allocates.
-    [[nodiscard]] static std::vector<token> encode(std::string_view text);
+    [[nodiscard]] static std::vector<token_id> encode(std::string_view text);
 
     /// The bytes that `ids` stand for. Throws bad_argument at an id outside 0 … 255. Allocates.
-    [[nodiscard]] static std::string decode(std::span<const token> ids);
+    [[nodiscard]] static std::string decode(std::span<const token_id> ids);
 };
 
-inline std::vector<token> byte_tokens::encode(std::string_view text) {
-    std::vector<token> ids;
+inline std::vector<token_id> byte_tokens::encode(std::string_view text) {
+    std::vector<token_id> ids;
     ids.reserve(text.size());
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
 }
 
-inline std::string byte_tokens::decode(std::span<const token> ids) {
+inline std::string byte_tokens::decode(std::span<const token_id> ids) {
     std::string text;
     text.reserve(ids.size());
-    for (const token id : ids) {
+    for (const token_id id : ids) {
         expects(0 <= id && id < vocabulary, [&] {
             return "byte_tokens::decode: an id is a byte, 0 to 255; the one at index " + std::to_string(text.size()) +
                    " is " + std::to_string(id);

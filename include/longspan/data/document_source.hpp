@@ -23,7 +23,7 @@ namespace longspan {
 ///   read(i, first, out) fills `out` with tokens [first, first + out.size()), which lie inside the document; may throw
 ///   vocabulary()        every token is in [0, vocabulary())
 template <class S>
-concept document_source = requires(const S& source, index i, std::span<token> out) {
+concept document_source = requires(const S& source, index i, std::span<token_id> out) {
     { source.count() } -> std::convertible_to<index>;
     { source.size(i) } -> std::convertible_to<index>;
     { source.name(i) } -> std::convertible_to<std::string>;
@@ -56,9 +56,9 @@ concept selectable_source = document_source<S> && requires(const S& source, std:
 [[nodiscard]] std::uint64_t fingerprint(const document_source auto& source) {
     std::uint64_t all = static_cast<std::uint64_t>(source.vocabulary());
     for (index i = 0; i < source.count(); ++i) {
-        all = combine(all, hash(std::string(source.name(i))));
-        all = combine(all, static_cast<std::uint64_t>(source.size(i)));
-        all = combine(all, source.digest(i));
+        all = combine64(all, hash64(std::string(source.name(i))));
+        all = combine64(all, static_cast<std::uint64_t>(source.size(i)));
+        all = combine64(all, source.digest(i));
     }
     return all;
 }

@@ -2,7 +2,7 @@
 //
 // Train and held-out documents, split by document, never within one: a model that has read the first half of a file has seen
 // its second half's names. Documents with the same content (a header installed twice, a vendored licence) go to the same side
-// for the same reason. Which side is a matter of hash(name, seed) alone, so neither the order of the arguments nor the
+// for the same reason. Which side is a matter of hash64(name, seed) alone, so neither the order of the arguments nor the
 // machine's paths move a document. Memory: 32 bytes a document.
 #pragma once
 
@@ -43,7 +43,7 @@ struct distinct_text {
 };
 
 /// held_out[i] for every document i.
-[[nodiscard]] inline std::vector<bool> choose_held_out(std::vector<distinct_text> texts, index documents, index one_in) {
+[[nodiscard]] inline std::vector<bool> choose_held_out(std::vector<distinct_text> texts, index count, index one_in) {
     const auto by_content = [](const distinct_text& a, const distinct_text& b) {
         if (a.digest != b.digest) return a.digest < b.digest;
         if (a.size != b.size) return a.size < b.size;
@@ -58,7 +58,7 @@ struct distinct_text {
         else firsts.push_back(text);
     }
     const index distinct = static_cast<index>(firsts.size());
-    std::vector<bool> held_out(static_cast<std::size_t>(documents), false);
+    std::vector<bool> held_out(static_cast<std::size_t>(count), false);
     if (distinct < 2) return held_out;
     const index wanted = std::clamp<index>((distinct + one_in / 2) / one_in, 1, distinct - 1);
     std::sort(firsts.begin(), firsts.end(), [](const distinct_text& a, const distinct_text& b) {
@@ -87,7 +87,7 @@ train_and_held_out<Source> split(const Source& source, split_options options) {
     std::vector<detail::distinct_text> texts;
     for (index i = 0; i < count; ++i)
         if (source.size(i) > 0)
-            texts.push_back({source.digest(i), source.size(i), hash(std::string(source.name(i)), options.seed), i});
+            texts.push_back({source.digest(i), source.size(i), hash64(std::string(source.name(i)), options.seed), i});
     const std::size_t filled = texts.size();
     const std::string first_name = filled > 0 ? std::string(source.name(texts.front().ordinal)) : std::string();
     const std::vector<bool> held_out = detail::choose_held_out(std::move(texts), count, options.one_in);

@@ -55,7 +55,7 @@ public:
     [[nodiscard]] const corpus_report& report() const { return report_; }
 
     /// Bytes [first, first + out.size()) of file i. Throws bad_corpus if the file is no longer what it was at the start.
-    void read(index i, index first, std::span<token> out) const;
+    void read(index i, index first, std::span<token_id> out) const;
 
     /// The files with these ordinals as a corpus of their own (its report counts those files, and nothing skipped).
     [[nodiscard]] text_files select(std::span<const index> ordinals) const;

@@ -66,7 +66,7 @@ inline text_files::text_files(const std::vector<std::filesystem::path>& roots) {
     });
 }
 
-/// Reads the whole file once: its size, its hash, and whether it is text. 64 KiB at a time, a multiple of hash_block's 8.
+/// Reads the whole file once: its size, its hash, and whether it is text. 64 KiB at a time, a multiple of hash64_block's 8.
 inline text_files::examined text_files::examine(const std::filesystem::path& path, std::string name) {
     examined found;
     found.file = {std::move(name), path, {}, 0, 0};
@@ -81,7 +81,7 @@ inline text_files::examined text_files::examine(const std::filesystem::path& pat
         if (found.file.size == 0)
             found.two_byte_text = part.starts_with("\xff\xfe") || part.starts_with("\xfe\xff");
         found.text.add(part);
-        found.file.digest = hash_block(part, found.file.digest);
+        found.file.digest = hash64_block(part, found.file.digest);
         found.file.size += static_cast<index>(part.size());
         if (stream.eof()) break;
         readable = stream.good();
@@ -89,7 +89,7 @@ inline text_files::examined text_files::examine(const std::filesystem::path& pat
     expects<bad_corpus>(readable, [&] {
         return "A corpus needs files that can be read; " + detail::quoted(path) + " cannot be (permissions, or a failing disk).";
     });
-    found.file.digest = combine(found.file.digest, static_cast<std::uint64_t>(found.file.size));
+    found.file.digest = combine64(found.file.digest, static_cast<std::uint64_t>(found.file.size));
     return found;
 }
 
@@ -156,7 +156,7 @@ inline void text_files::sort_and_count() {
     report_.bytes = total_tokens(*this);
 }
 
-inline void text_files::read(index i, index first, std::span<token> out) const {
+inline void text_files::read(index i, index first, std::span<token_id> out) const {
     const record& from = file(i);
     const index wanted = static_cast<index>(out.size());
     expects(first >= 0 && wanted >= 0 && first + wanted <= from.size, [&] {

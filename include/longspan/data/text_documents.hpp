@@ -16,21 +16,21 @@
 namespace longspan {
 
 /// A source of byte-level documents that owns its texts. Satisfies selectable_source.
-class documents {
+class text_documents {
 public:
-    documents() = default;
+    text_documents() = default;
     /// One document per text, named "document 0", "document 1", …
-    documents(std::initializer_list<std::string_view> texts) {
+    text_documents(std::initializer_list<std::string_view> texts) {
         for (const std::string_view text : texts) add(std::string(text));
     }
-    explicit documents(std::vector<std::string> texts) {
+    explicit text_documents(std::vector<std::string> texts) {
         for (std::string& text : texts) add(std::move(text));
     }
 
     /// Appends a document; without a name it is called "document <ordinal>".
     void add(std::string text, std::string name = {}) {
         if (name.empty()) name = "document " + std::to_string(count());
-        digests_.push_back(hash(text));
+        digests_.push_back(hash64(text));
         texts_.push_back(std::move(text));
         names_.push_back(std::move(name));
     }
@@ -43,7 +43,7 @@ public:
     [[nodiscard]] const std::string& text(index i) const { return texts_.at(static_cast<std::size_t>(i)); }
 
     /// Tokens [first, first + out.size()) of document i. Throws bad_argument outside the document.
-    void read(index i, index first, std::span<token> out) const {
+    void read(index i, index first, std::span<token_id> out) const {
         const std::string& from = text(i);
         expects(first >= 0 && first + static_cast<index>(out.size()) <= size(i), [&] {
             return name(i) + " has " + std::to_string(size(i)) + " tokens; " + std::to_string(out.size()) + " from " +
@@ -53,8 +53,8 @@ public:
             out[k] = static_cast<unsigned char>(from[static_cast<std::size_t>(first) + k]);
     }
 
-    [[nodiscard]] documents select(std::span<const index> ordinals) const {
-        documents part;
+    [[nodiscard]] text_documents select(std::span<const index> ordinals) const {
+        text_documents part;
         for (const index i : ordinals) part.add(text(i), name(i));
         return part;
     }
@@ -64,6 +64,6 @@ private:
     std::vector<std::uint64_t> digests_;
 };
 
-static_assert(selectable_source<documents>);
+static_assert(selectable_source<text_documents>);
 
 }  // namespace longspan
