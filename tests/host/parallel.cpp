@@ -7,14 +7,13 @@
 
 #include <longspan/host/parallel.hpp>
 
-using longspan::index;
 using longspan::host::parallel_for;
 using longspan::host::threads;
 
 TEST_CASE("parallel_for: every index once, for counts around nothing and the thread count") {
-    for (const index count : {0, 1, 2, 3, 17, 1000}) {
+    for (const longspan::index count : {0, 1, 2, 3, 17, 1000}) {
         std::vector<int> calls(static_cast<std::size_t>(count), 0);
-        parallel_for(count, [&](index i) { ++calls[static_cast<std::size_t>(i)]; });
+        parallel_for(count, [&](longspan::index i) { ++calls[static_cast<std::size_t>(i)]; });
         for (const int c : calls) REQUIRE(c == 1);
     }
 }
@@ -24,7 +23,7 @@ TEST_CASE("parallel_for: the exception of the lowest index comes out, and all be
         std::vector<int> calls(64, 0);
         std::string message;
         try {
-            parallel_for(64, [&](index i) {
+            parallel_for(64, [&](longspan::index i) {
                 calls[static_cast<std::size_t>(i)] = 1;
                 if (i >= 20 && i % 2 == 1) throw std::runtime_error(std::to_string(i));
             });
@@ -39,10 +38,10 @@ TEST_CASE("parallel_for: the exception of the lowest index comes out, and all be
 TEST_CASE("parallel_for: a nested call runs on its caller's thread") {
     std::vector<std::vector<int>> order(8);
     std::vector<int> inner_threads(8, 0);
-    parallel_for(8, [&](index i) {
+    parallel_for(8, [&](longspan::index i) {
         auto& mine = order[static_cast<std::size_t>(i)];
         inner_threads[static_cast<std::size_t>(i)] = threads();
-        parallel_for(5, [&](index j) { mine.push_back(static_cast<int>(j)); });
+        parallel_for(5, [&](longspan::index j) { mine.push_back(static_cast<int>(j)); });
     });
     for (const auto& mine : order) CHECK(mine == std::vector<int>{0, 1, 2, 3, 4});
     if (threads() > 1)
@@ -51,6 +50,6 @@ TEST_CASE("parallel_for: a nested call runs on its caller's thread") {
 }
 
 TEST_CASE("parallel_for: an exception from a nested call comes out of the outer one") {
-    CHECK_THROWS_AS(parallel_for(4, [](index) { parallel_for(4, [](index j) { if (j == 3) throw std::logic_error("x"); }); }),
+    CHECK_THROWS_AS(parallel_for(4, [](longspan::index) { parallel_for(4, [](longspan::index j) { if (j == 3) throw std::logic_error("x"); }); }),
                     std::logic_error);
 }

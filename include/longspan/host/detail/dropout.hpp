@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bodies of host/dropout.hpp, and the walk over a batch's documents that host/residual.hpp shares.
+#pragma once
+
+#include <longspan/host/dropout.hpp>
+#include <longspan/host/parallel.hpp>
+
+namespace longspan::host {
+
+inline void random_bytes(philox_key key, const philox_block& first, index rows, index groups, std::uint8_t* out) {
+    constexpr int width = 16;  // blocks at a time: a register of 32-bit words
+    const index blocks = rows * groups;
+    index row = 0, group = 0;
+    for (index begin = 0; begin < blocks; begin += width) {
+        std::uint32_t position[width], channels[width];
+        for (int i = 0; i < width; ++i) {
+            position[i] = first.word[1] + static_cast<std::uint32_t>(row);
+            channels[i] = first.word[2] + static_cast<std::uint32_t>(group);
+            if (++group == groups) group = 0, ++row;
+        }
+        std::uint32_t word[4][width];
+        for (int i = 0; i < width; ++i) {
+            const philox_block drawn = philox4x32({{first.word[0], position[i], channels[i], first.word[3]}}, key);
+            for (int w = 0; w < 4; ++w) word[w][i] = drawn.word[w];
+        }
+        std::uint32_t ordered[4 * width];
+        for (int i = 0; i < width; ++i)
+            for (int w = 0; w < 4; ++w) ordered[4 * i + w] = word[w][i];
+        const index left = blocks - begin < width ? blocks - begin : width;
+        if constexpr (std::endian::native == std::endian::little) {
+            std::memcpy(out + begin * philox_group, ordered, static_cast<std::size_t>(left * philox_group));
+        } else {
+            for (index b = 0; b < left * philox_group; ++b)
+                out[begin * philox_group + b] = static_cast<std::uint8_t>(ordered[b / 4] >> (8 * (b % 4)));
+        }
+    }
+}
+
+template <class T>
+LONGSPAN_INLINE pack_mask<T> keep_mask(const std::uint8_t* bytes, std::uint32_t threshold) {
+    using integers = typename pack_mask<T>::register_type;
+    constexpr int each = pack<T>::lanes_each;
+    typedef std::uint8_t small __attribute__((vector_size(each)));
+    pack_mask<T> keep;
+    for (int i = 0; i < pack<T>::registers; ++i) {
+        small drawn;
+        std::memcpy(&drawn, bytes + i * each, sizeof drawn);
+        keep.part[i] = __builtin_convertvector(drawn, integers) >= static_cast<detail::lane_integer<T>>(threshold);
+    }
+    return keep;
+}
+
+namespace detail {
+
+inline constexpr index dropout_rows = 64;      // tokens of one task
+inline constexpr index dropout_bytes = 4096;   // of mask at a time: stays in the first-level cache
+inline constexpr index dropout_columns = 1024; // channels of those
+
+/// f(piece, begin, end) for each non-empty run of tokens of one piece within [begin, end), in order.
+template <class F>
+void for_each_piece_run(const piece_table& pieces, index begin, index end, F f) {
+    index low = 0, high = pieces.count();  // the last piece that begins at or before `begin`
+    while (high - low > 1) {
+        const index middle = low + (high - low) / 2;
+        (pieces.begin(middle) <= begin ? low : high) = middle;
+    }
+    for (index i = low; i < pieces.count() && pieces.begin(i) < end; ++i) {
+        const index from = pieces.begin(i) < begin ? begin : pieces.begin(i);
+        const index to = pieces.end(i) < end ? pieces.end(i) : end;
+        if (from < to) f(pieces[i], from, to);
+    }
+}
+
+/// f(token, first channel, channels, bytes) for tiles that cover tokens [begin, end) of one piece; bytes is null if !active.
+template <class F>
+void for_each_mask_row(const piece& of, index begin, index end, index width, bool active, philox_key key, F f) {
+    if (!active) {
+        for (index t = begin; t < end; ++t) f(t, index{0}, width, static_cast<const std::uint8_t*>(nullptr));
+        return;
+    }
+    alignas(64) std::uint8_t bytes[dropout_bytes];
+    for (index c = 0; c < width; c += dropout_columns) {
+        const index columns = width - c < dropout_columns ? width - c : dropout_columns;
+        const index groups = ceil_div(columns, philox_group);
+        const index rows_at_once = dropout_bytes / (groups * philox_group);
+        for (index t = begin; t < end; t += rows_at_once) {
+            const index rows = end - t < rows_at_once ? end - t : rows_at_once;
+            random_bytes(key, token_counter(of.document, of.position + (t - of.begin), c / philox_group), rows, groups, bytes);
+            for (index r = 0; r < rows; ++r) f(t + r, c, columns, bytes + r * groups * philox_group);
+        }
+    }
+}
+
+inline void expect_table(const char* op, const piece_table& pieces, index rows) {
+    expects(pieces.tokens == rows && (rows == 0 || (pieces.count() > 0 && pieces.begin(0) == 0)), [&] {
+        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got " +
+               std::to_string(pieces.count()) + " pieces of " + std::to_string(pieces.tokens) + " tokens";
+    });
+}
+
+template <class A, class B>
+void expect_same_shape(const char* op, matrix_view<A> a, matrix_view<B> b) {
+    expects(a.rows == b.rows && a.columns == b.columns, [&] {
+        return std::string(op) + ": expected matrices of one shape, got [" + std::to_string(a.rows) + ", " +
+               std::to_string(a.columns) + "] and [" + std::to_string(b.rows) + ", " + std::to_string(b.columns) + "]";
+    });
+}
+
+/// to[i] = keep ? from[i]·scale : 0 for i in [0, count); all kept if bytes is null. bytes reach up to the next multiple of 16.
+template <class X, class Y, class C>
+void scale_kept(const X* from, Y* to, index count, C scale, std::uint32_t threshold, const std::uint8_t* bytes) {
+    const pack<C> factor = pack<C>::broadcast(scale), zero = pack<C>::zero();
+    index i = 0;
+    for (; i + pack<C>::lanes <= count; i += pack<C>::lanes) {
+        const pack<C> value = pack<C>::load(from + i) * factor;
+        (bytes ? select(keep_mask<C>(bytes + i, threshold), value, zero) : value).store(to + i);
+    }
+    if (i < count) {
+        const pack<C> value = pack<C>::load(from + i, count - i) * factor;
+        (bytes ? select(keep_mask<C>(bytes + i, threshold), value, zero) : value).store(to + i, count - i);
+    }
+}
+
+}  // namespace detail
+
+template <class X, class Y>
+    requires storage_format<std::remove_const_t<X>> && storage_format<Y>
+void dropout(matrix_view<X> x, matrix_view<Y> y, const piece_table& pieces, dropout_rate rate, const random_site& site) {
+    using C = compute_t<Y>;
+    static_assert(std::same_as<compute_t<X>, C>, "dropout: x and y must both be double, or neither");
+    detail::expect_same_shape("dropout", x, y);
+    detail::expect_table("dropout", pieces, x.rows);
+    const philox_key key = key_of(site);
+    const C scale = rate.template scale<C>();
+    parallel_for(ceil_div(x.rows, detail::dropout_rows), [&](index chunk) {
+        const index begin = chunk * detail::dropout_rows;
+        const index end = begin + detail::dropout_rows < x.rows ? begin + detail::dropout_rows : x.rows;
+        detail::for_each_piece_run(pieces, begin, end, [&](const piece& of, index from, index to) {
+            detail::for_each_mask_row(of, from, to, x.columns, rate.active(), key,
+                                      [&](index t, index c, index columns, const std::uint8_t* bytes) {
+                                          detail::scale_kept(x.row(t) + c, y.row(t) + c, columns, scale, rate.threshold(), bytes);
+                                      });
+        });
+    });
+}
+
+}  // namespace longspan::host
