@@ -18,7 +18,7 @@ constexpr entry projection{64, true}, table{256, false}, scale{1, false};
 static_assert(ls::group_of(projection) == ls::decay_group::matrix);
 static_assert(ls::group_of(table) == ls::decay_group::embedding);
 static_assert(ls::group_of(scale) == ls::decay_group::vector);
-static_assert(ls::checked(ls::adamw{}).weight_decay == 0.1);
+static_assert(ls::adamw{}.check().weight_decay == 0.1);
 
 }  // namespace
 

@@ -19,15 +19,10 @@
 
 namespace longspan::host {
 
-/// Updates `masters`, `first` and `second` (both 0 before the first update) in place from gradient sums.
-/// All spans have one length; throws bad_argument otherwise.
-template <std::floating_point T>
-void adamw_step(std::span<T> masters, std::span<const std::type_identity_t<T>> gradients,
-                std::span<std::type_identity_t<T>> first, std::span<std::type_identity_t<T>> second,
-                const adamw_update& update);
-
-/// The same, and writes each parameter to `weights` too, rounded to nearest even: the two-byte copy that the model reads.
-template <std::floating_point T, storage_format Weight>
+/// Updates `masters`, `first` and `second` (both 0 before the first update) in place from gradient sums, and writes each
+/// parameter, rounded to nearest even, to `weights`: the copy that the model reads. `weights` may be `masters` itself, or empty
+/// where nothing reads a copy. Otherwise all spans have one length; throws bad_argument if not, before anything changes.
+template <std::floating_point T, class Weight>
 void adamw_step(std::span<T> masters, std::span<Weight> weights, std::span<const std::type_identity_t<T>> gradients,
                 std::span<std::type_identity_t<T>> first, std::span<std::type_identity_t<T>> second,
                 const adamw_update& update);
@@ -73,33 +68,36 @@ void adamw_run(T* masters, Weight* weights, const T* gradients, T* first, T* sec
     });
 }
 
-inline void expect_lengths(std::size_t masters, std::size_t weights, std::size_t gradients, std::size_t first,
-                           std::size_t second) {
-    expects(masters == weights && masters == gradients && masters == first && masters == second, [&] {
-        return "adamw_step: expected spans of one length, got " + std::to_string(masters) + " masters, " +
-               std::to_string(weights) + " weights, " + std::to_string(gradients) + " gradients, " + std::to_string(first) +
-               " and " + std::to_string(second) + " moments";
-    });
-}
-
 }  // namespace detail
 
-template <std::floating_point T>
-void adamw_step(std::span<T> masters, std::span<const std::type_identity_t<T>> gradients,
-                std::span<std::type_identity_t<T>> first, std::span<std::type_identity_t<T>> second,
-                const adamw_update& update) {
-    detail::expect_lengths(masters.size(), masters.size(), gradients.size(), first.size(), second.size());
-    detail::adamw_run<T, void>(masters.data(), nullptr, gradients.data(), first.data(), second.data(),
-                               static_cast<index>(masters.size()), update);
-}
-
-template <std::floating_point T, storage_format Weight>
+template <std::floating_point T, class Weight>
 void adamw_step(std::span<T> masters, std::span<Weight> weights, std::span<const std::type_identity_t<T>> gradients,
                 std::span<std::type_identity_t<T>> first, std::span<std::type_identity_t<T>> second,
                 const adamw_update& update) {
-    detail::expect_lengths(masters.size(), weights.size(), gradients.size(), first.size(), second.size());
-    detail::adamw_run(masters.data(), weights.data(), gradients.data(), first.data(), second.data(),
-                      static_cast<index>(masters.size()), update);
+    constexpr bool known = storage_format<Weight>;
+    static_assert(known, "adamw_step: weights are stored as float, double, ls::bf16 or ls::fp16");
+    if constexpr (known) {
+        constexpr bool one_type = std::same_as<T, compute_t<Weight>>;
+        static_assert(one_type, "adamw_step: masters are double for weights in double, and float for all others");
+        if constexpr (one_type) {
+            const std::size_t n = masters.size();
+            expects(
+                (weights.empty() || weights.size() == n) && gradients.size() == n && first.size() == n && second.size() == n,
+                [&] {
+                    return "adamw_step: expected spans of one length, got " + std::to_string(n) + " masters, " +
+                           std::to_string(weights.size()) + " weights, " + std::to_string(gradients.size()) + " gradients, " +
+                           std::to_string(first.size()) + " and " + std::to_string(second.size()) + " moments";
+                });
+            const auto run = [&](auto* copy) {
+                detail::adamw_run(masters.data(), copy, gradients.data(), first.data(), second.data(), static_cast<index>(n),
+                                  update);
+            };
+            if constexpr (std::same_as<T, Weight>) {
+                if (weights.data() == masters.data()) return run(static_cast<void*>(nullptr));
+            }
+            weights.empty() ? run(static_cast<void*>(nullptr)) : run(weights.data());
+        }
+    }
 }
 
 }  // namespace longspan::host

@@ -53,22 +53,18 @@ struct adamw {
                             (group == decay_group::vector && decay_vectors);
         return decays ? weight_decay : 0.0;
     }
-    /// Throws bad_argument if a value makes no sense.
-    constexpr void check() const {
+    /// Itself. Throws bad_argument if a value makes no sense; `constexpr auto optimizer = ls::adamw{…}.check()` does not compile
+    /// then, and shows the sentence.
+    constexpr adamw check() const {
         using detail::number;
         if (!(beta1 >= 0.0 && beta1 < 1.0)) throw bad_argument("adamw: expected 0 <= beta1 < 1, got " + number(beta1));
         if (!(beta2 >= 0.0 && beta2 < 1.0)) throw bad_argument("adamw: expected 0 <= beta2 < 1, got " + number(beta2));
         if (!(epsilon > 0.0 && epsilon < 1.0)) throw bad_argument("adamw: expected 0 < epsilon < 1, got " + number(epsilon));
         if (!(weight_decay >= 0.0 && weight_decay < 1e6))
             throw bad_argument("adamw: expected a weight_decay of at least 0, got " + number(weight_decay));
+        return *this;
     }
 };
-
-/// Hyper-parameters that were looked at while compiling.
-[[nodiscard]] consteval adamw checked(adamw hyper) {
-    hyper.check();
-    return hyper;
-}
 
 /// The scalars of update number `update` (1 for the first) for a group of parameters.
 [[nodiscard]] constexpr adamw_update prepare(const adamw& hyper, decay_group group, index update, double learning_rate,

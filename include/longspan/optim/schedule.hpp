@@ -4,8 +4,8 @@
 // (updates) or in tokens. Count in tokens when the batch grows on the way: a phase with four times the tokens per update then
 // goes through the schedule four times as fast, and the curve over data seen stays the same.
 //
-//   static constexpr auto rate = ls::checked(
-//       ls::warm_up{ls::in_steps(100)}.then(ls::cosine{.peak = 3e-3, .over = ls::in_steps(2000), .floor = 3e-4}));
+//   static constexpr auto schedule =
+//       ls::warm_up{ls::in_steps(100)}.then(ls::cosine{.peak = 3e-3, .over = ls::in_steps(2000), .floor = 3e-4});
 //
 // All of it is constexpr and costs a few dozen flops per update. Past its end a schedule stays at its last value.
 //
@@ -46,20 +46,13 @@ concept schedule = std::copy_constructible<S> && requires(const S s, index n, co
     s.check();
 };
 
-/// A schedule whose values were looked at while compiling: a senseless one is a compile error that shows the sentence.
-template <schedule S>
-[[nodiscard]] consteval S checked(S s) {
-    s.check();
-    return s;
-}
-
 /// The same rate always.
 struct constant {
     double peak = 0;
 
     [[nodiscard]] constexpr double learning_rate(index, index, index = 0) const { return peak; }
     [[nodiscard]] constexpr bool counts(counted) const { return true; }
-    constexpr void check() const;
+    constexpr constant check() const;
 };
 
 /// From `peak` down half a cosine to `floor`, which it keeps.
@@ -73,7 +66,7 @@ struct cosine {
         return floor + (peak - floor) * detail::half_cosine(done < 1.0 ? done : 1.0);
     }
     [[nodiscard]] constexpr bool counts(counted unit) const { return over.unit == unit; }
-    constexpr void check() const;
+    constexpr cosine check() const;
 };
 
 /// Cosines one after another, each starting at `peak` again: the first over `period`, each next `growth` times as long and
@@ -100,7 +93,7 @@ struct cosine_restarts {
         return floor + (peak - floor) * detail::power(keep, cycle) * detail::half_cosine(done);
     }
     [[nodiscard]] constexpr bool counts(counted unit) const { return period.unit == unit; }
-    constexpr void check() const;
+    constexpr cosine_restarts check() const;
 };
 
 /// `peak` for a while, then down to `floor`: after a warm_up this is warm-up-stable-decay. A run may be continued from any point
@@ -121,7 +114,7 @@ struct stable_then_decay {
         return floor + (peak - floor) * (1.0 - (along == shape::linear ? done : detail::square_root(done)));
     }
     [[nodiscard]] constexpr bool counts(counted unit) const { return stable.unit == unit && decay.unit == unit; }
-    constexpr void check() const;
+    constexpr stable_then_decay check() const;
 };
 
 /// What warm_up::then gives.
@@ -139,7 +132,7 @@ struct warmed_up {
                                               : rest.learning_rate(step, tokens - shift, batch);
     }
     [[nodiscard]] constexpr bool counts(counted unit) const { return over.unit == unit && rest.counts(unit); }
-    constexpr void check() const;
+    constexpr warmed_up check() const;
 };
 
 /// A linear rise from 0 to the first rate of what follows, which starts its own count after it. The first update already takes
@@ -149,6 +142,9 @@ struct warm_up {
 
     template <schedule S>
     [[nodiscard]] constexpr warmed_up<S> then(S rest) const {
+        if (over.count < 1) throw bad_argument("warm_up: expected to last at least 1, got " + std::to_string(over.count));
+        // Where a warm-up in tokens ended is not known in steps afterwards.
+        if (!rest.counts(over.unit)) throw bad_argument("warm_up: count it in the unit of what follows: steps, or tokens");
         return {over, rest};
     }
 };
@@ -169,62 +165,60 @@ struct scaled_by_batch {
         return base.learning_rate(step, tokens, batch) * (by == rule::linear ? ratio : detail::square_root(ratio));
     }
     [[nodiscard]] constexpr bool counts(counted unit) const { return base.counts(unit); }
-    constexpr void check() const;
+    constexpr scaled_by_batch check() const;
 };
 
-// --- what makes no sense: each test throws where its sentence stands, so that a compiler that evaluates it quotes the line ---
+// --- what makes no sense: every test throws where its sentence stands, so that a compiler which evaluates it quotes the line ---
 
-namespace detail {
-
-constexpr void check_rates(const char* name, double peak, double floor) {
-    if (!(peak > 0.0 && peak < 1e6)) throw bad_argument(std::string(name) + ": expected a peak above 0, got " + number(peak));
-    if (!(floor >= 0.0 && floor <= peak))
-        throw bad_argument(std::string(name) + ": expected a floor between 0 and the peak, got " + number(floor));
-}
-constexpr void check_stretch(const char* name, stretch s) {
-    if (s.count < 1)
-        throw bad_argument(std::string(name) + ": expected a stretch of at least 1, got " + std::to_string(s.count));
+constexpr constant constant::check() const {
+    if (!detail::sensible(peak, 0)) throw bad_argument("constant: expected a peak above 0, got " + detail::number(peak));
+    return *this;
 }
 
-}  // namespace detail
-
-constexpr void constant::check() const { detail::check_rates("constant", peak, 0); }
-
-constexpr void cosine::check() const {
-    detail::check_rates("cosine", peak, floor);
-    detail::check_stretch("cosine", over);
+constexpr cosine cosine::check() const {
+    using detail::number;
+    if (!detail::sensible(peak, floor))
+        throw bad_argument("cosine: expected 0 <= floor <= peak, peak > 0, got " + number(floor) + " and " + number(peak));
+    if (over.count < 1) throw bad_argument("cosine: expected to last at least 1, got " + std::to_string(over.count));
+    return *this;
 }
 
-constexpr void cosine_restarts::check() const {
-    detail::check_rates("cosine_restarts", peak, floor);
-    detail::check_stretch("cosine_restarts", period);
+constexpr cosine_restarts cosine_restarts::check() const {
+    using detail::number;
+    if (!detail::sensible(peak, floor))
+        throw bad_argument("cosine_restarts: expected 0 <= floor <= peak, peak > 0, got " + number(floor) + " and " +
+                           number(peak));
+    if (period.count < 1)
+        throw bad_argument("cosine_restarts: expected a period of at least 1, got " + std::to_string(period.count));
     if (growth < 1) throw bad_argument("cosine_restarts: expected a growth of at least 1, got " + std::to_string(growth));
-    if (!(keep > 0.0 && keep <= 1.0))
-        throw bad_argument("cosine_restarts: expected 0 < keep <= 1, got " + detail::number(keep));
+    if (!(keep > 0.0 && keep <= 1.0)) throw bad_argument("cosine_restarts: expected 0 < keep <= 1, got " + number(keep));
+    return *this;
 }
 
-constexpr void stable_then_decay::check() const {
-    detail::check_rates("stable_then_decay", peak, floor);
-    detail::check_stretch("stable_then_decay", decay);
+constexpr stable_then_decay stable_then_decay::check() const {
+    using detail::number;
+    if (!detail::sensible(peak, floor))
+        throw bad_argument("stable_then_decay: expected 0 <= floor <= peak, peak > 0, got " + number(floor) + " and " +
+                           number(peak));
     if (stable.count < 0)
-        throw bad_argument("stable_then_decay: expected a stable stretch of at least 0, got " + std::to_string(stable.count));
+        throw bad_argument("stable_then_decay: expected to be stable for at least 0, got " + std::to_string(stable.count));
+    if (decay.count < 1)
+        throw bad_argument("stable_then_decay: expected to decay over at least 1, got " + std::to_string(decay.count));
     if (stable.unit != decay.unit) throw bad_argument("stable_then_decay: count both stretches in steps or both in tokens");
+    return *this;
 }
 
 template <schedule S>
-constexpr void warmed_up<S>::check() const {
-    rest.check();
-    detail::check_stretch("warm_up", over);
-    // Where a warm-up in tokens ended is not known in steps afterwards.
-    if (!rest.counts(over.unit))
-        throw bad_argument("warm_up: count it in the unit of what follows, both in steps or both in tokens");
+constexpr warmed_up<S> warmed_up<S>::check() const {
+    return warm_up{over}.then(rest.check());
 }
 
 template <schedule S>
-constexpr void scaled_by_batch<S>::check() const {
+constexpr scaled_by_batch<S> scaled_by_batch<S>::check() const {
     base.check();
     if (reference < 1)
         throw bad_argument("scaled_by_batch: expected a reference of at least 1 token, got " + std::to_string(reference));
+    return *this;
 }
 
 }  // namespace longspan

@@ -45,6 +45,11 @@ namespace longspan::detail {
     return root;
 }
 
+/// A rate that comes down from peak to floor (neither is NaN then).
+[[nodiscard]] constexpr bool sensible(double peak, double floor) {
+    return peak > 0.0 && peak < 1e6 && floor >= 0.0 && floor <= peak;
+}
+
 /// A number as a message shows it: "0.0003", "-1", "nan".
 [[nodiscard]] inline std::string number(double value) {
     char text[32];

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: mixed<F> takes a two-byte storage format: bf16 or fp16; for float use fp32, for double fp64
+#include <longspan/precision/policy.hpp>
+namespace ls = longspan;
+
+#ifdef MISUSE
+constexpr ls::mixed_precision<float> precision;
+#else
+constexpr ls::mixed_precision<ls::bf16> precision;
+#endif
+static_assert(sizeof(precision) == 1);
