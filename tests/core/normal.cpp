@@ -27,7 +27,8 @@ TEST_CASE("normal: the pair is Box and Muller's of the words' uniforms, to a few
         compare(drawn.word[0] & 0x7fffffffu, drawn.word[1]);
         compare(drawn.word[2] >> (i % 32), drawn.word[3]);
     }
-    for (const std::uint32_t edge : {0u, 0x1fffffffu, 0x20000000u, 0x60000000u, 0x80000000u, 0xa0000000u, 0xe0000000u, 0xffffffffu})
+    for (const std::uint32_t edge :
+         {0u, 0x1fffffffu, 0x20000000u, 0x60000000u, 0x80000000u, 0xa0000000u, 0xe0000000u, 0xffffffffu})
         compare(12345u, edge);
     CHECK(worst < 4);
     CHECK(ls::detail::box_muller(0, 0).first == doctest::Approx(6.66).epsilon(0.01));  // the farthest there is

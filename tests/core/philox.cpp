@@ -10,7 +10,8 @@
 namespace ls = longspan;
 
 // The known answers published with Random123 (kat_vectors, philox4x32 10).
-static_assert(ls::philox4x32({{0, 0, 0, 0}}, {{0, 0}}) == ls::philox_block{{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}});
+static_assert(ls::philox4x32({{0, 0, 0, 0}}, {{0, 0}}) ==
+              ls::philox_block{{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}});
 static_assert(ls::philox4x32({{0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}}, {{0xffffffffu, 0xffffffffu}}) ==
               ls::philox_block{{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}});
 static_assert(ls::philox4x32({{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}}, {{0xa4093822u, 0x299f31d0u}}) ==
@@ -52,7 +53,8 @@ TEST_CASE("philox: bytes of neighbouring tokens are uniform and uncorrelated") {
     int count[256] = {};
     double product = 0;
     for (ls::index t = 0; t < tokens; ++t) {
-        const auto here = ls::philox4x32(ls::token_counter(5, t, 0), key), next = ls::philox4x32(ls::token_counter(5, t + 1, 0), key);
+        const auto here = ls::philox4x32(ls::token_counter(5, t, 0), key),
+                   next = ls::philox4x32(ls::token_counter(5, t + 1, 0), key);
         for (ls::index b = 0; b < 16; ++b) {
             ++count[ls::byte_of(here, b)];
             product += (ls::byte_of(here, b) - 127.5) * (ls::byte_of(next, b) - 127.5);

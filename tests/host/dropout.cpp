@@ -22,8 +22,10 @@ constexpr ls::random_site site{.seed = 11, .step = 5, .layer = 3, .site = 2};
 
 // A batch with a split document, an empty piece, a one-token piece and a tail.
 struct batch {
-    std::vector<ls::piece> pieces{{.document = 9, .position = 0, .begin = 0},      {.document = 4, .position = 100, .begin = 37},
-                                  {.document = 8, .position = 0, .begin = 38},     {.document = 1, .position = 0, .begin = 38},
+    std::vector<ls::piece> pieces{{.document = 9, .position = 0, .begin = 0},
+                                  {.document = 4, .position = 100, .begin = 37},
+                                  {.document = 8, .position = 0, .begin = 38},
+                                  {.document = 1, .position = 0, .begin = 38},
                                   {.document = (ls::index{1} << 32) - 1, .position = (ls::index{1} << 24) - 200, .begin = 70}};
     [[nodiscard]] ls::piece_table table(ls::index tokens) const { return {pieces, tokens}; }
 };
@@ -37,7 +39,8 @@ std::vector<T> ramp(ls::index count) {
 }
 
 bool kept(const ls::piece& p, ls::index token, ls::index channel, ls::dropout_rate rate) {
-    const auto block = ls::philox4x32(ls::token_counter(p.document, p.position + token - p.begin, channel / 16), ls::key_of(site));
+    const auto block =
+        ls::philox4x32(ls::token_counter(p.document, p.position + token - p.begin, channel / 16), ls::key_of(site));
     return ls::byte_of(block, channel % 16) >= rate.threshold();
 }
 
@@ -49,8 +52,8 @@ void against_definition(ls::index tokens, ls::index width) {
     const ls::index stride = width + 3;
     const auto x = ramp<T>(tokens * stride);
     auto y = std::vector<T>(x.size(), ls::from_compute<T>(std::numeric_limits<ls::compute_t<T>>::quiet_NaN()));
-    ls::host::dropout(ls::matrix_view(x.data(), tokens, width, stride), ls::matrix_view(y.data(), tokens, width, stride), table, rate,
-                      site);
+    ls::host::dropout(ls::matrix_view(x.data(), tokens, width, stride), ls::matrix_view(y.data(), tokens, width, stride), table,
+                      rate, site);
     for (ls::index i = 0; i < table.count(); ++i)
         for (ls::index t = table.begin(i); t < std::min(table.end(i), tokens); ++t)
             for (ls::index c = 0; c < stride; ++c) {
@@ -81,7 +84,8 @@ TEST_CASE("dropout: is its definition, in every format, for widths around a grou
 TEST_CASE("dropout: a document's mask does not depend on where it lies, and in place is the same") {
     const ls::index width = 48;
     const std::vector<ls::piece> alone{{.document = 6, .position = 0, .begin = 0}};
-    const std::vector<ls::piece> packed{{.document = 2, .position = 7, .begin = 0}, {.document = 6, .position = 0, .begin = 91}};
+    const std::vector<ls::piece> packed{{.document = 2, .position = 7, .begin = 0},
+                                        {.document = 6, .position = 0, .begin = 91}};
     const auto x = ramp<float>(200 * width);
     std::vector<float> y(x.size());
     const ls::dropout_rate rate{0.1};
@@ -90,7 +94,8 @@ TEST_CASE("dropout: a document's mask does not depend on where it lies, and in p
     for (ls::index i = 0; i < 100 * width; ++i) z[static_cast<std::size_t>(91 * width + i)] = x[static_cast<std::size_t>(i)];
     const ls::matrix_view in_place(z.data(), 191, width);
     ls::host::dropout(in_place, in_place, {packed, 191}, rate, site);
-    for (ls::index i = 0; i < 100 * width; ++i) REQUIRE(z[static_cast<std::size_t>(91 * width + i)] == y[static_cast<std::size_t>(i)]);
+    for (ls::index i = 0; i < 100 * width; ++i)
+        REQUIRE(z[static_cast<std::size_t>(91 * width + i)] == y[static_cast<std::size_t>(i)]);
 }
 
 TEST_CASE("dropout: the share that is dropped is the rate, and a rate of 0 is a copy") {
@@ -100,8 +105,8 @@ TEST_CASE("dropout: the share that is dropped is the rate, and a rate of 0 is a 
     std::vector<float> y(x.size());
     for (const double p : {0.0, 0.1, 0.5, 0.9}) {
         const ls::dropout_rate rate{p};
-        ls::host::dropout(ls::matrix_view(x.data(), tokens, width), ls::matrix_view(y.data(), tokens, width), {pieces, tokens}, rate,
-                          site);
+        ls::host::dropout(ls::matrix_view(x.data(), tokens, width), ls::matrix_view(y.data(), tokens, width), {pieces, tokens},
+                          rate, site);
         double zeros = 0;
         for (const float v : y) {
             zeros += v == 0;

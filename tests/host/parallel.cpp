@@ -50,6 +50,11 @@ TEST_CASE("parallel_for: a nested call runs on its caller's thread") {
 }
 
 TEST_CASE("parallel_for: an exception from a nested call comes out of the outer one") {
-    CHECK_THROWS_AS(parallel_for(4, [](longspan::index) { parallel_for(4, [](longspan::index j) { if (j == 3) throw std::logic_error("x"); }); }),
+    CHECK_THROWS_AS(parallel_for(4,
+                                 [](longspan::index) {
+                                     parallel_for(4, [](longspan::index j) {
+                                         if (j == 3) throw std::logic_error("x");
+                                     });
+                                 }),
                     std::logic_error);
 }

@@ -45,16 +45,16 @@ void against_definition(ls::index width, ls::branch_drop drop) {
     std::vector<Branch> dbranch(x.size());
     ls::host::residual(ls::matrix_view(x.data(), tokens, width), ls::matrix_view(branch.data(), tokens, width),
                        ls::matrix_view(y.data(), tokens, width), table, drop, site);
-    ls::host::residual_backward(ls::matrix_view(dy.data(), tokens, width), ls::matrix_view(dbranch.data(), tokens, width), table, drop,
-                                site);
+    ls::host::residual_backward(ls::matrix_view(dy.data(), tokens, width), ls::matrix_view(dbranch.data(), tokens, width),
+                                table, drop, site);
     const ls::philox_key key = ls::key_of(site);
     const C factor = drop.depth.scale<C>() * drop.dropout.scale<C>();
     for (ls::index i = 0; i < table.count(); ++i)
         for (ls::index t = table.begin(i); t < table.end(i); ++t)
             for (ls::index c = 0; c < width; ++c) {
                 const auto at = static_cast<std::size_t>(t * width + c);
-                const auto block = ls::philox4x32(
-                    ls::token_counter(table[i].document, table[i].position + t - table[i].begin, c / 16), key);
+                const auto block =
+                    ls::philox4x32(ls::token_counter(table[i].document, table[i].position + t - table[i].begin, c / 16), key);
                 const bool keep = ls::keeps_branch(key, table[i].document, drop.depth) &&
                                   ls::byte_of(block, c % 16) >= drop.dropout.threshold();
                 const C stream = ls::to_compute(x[at]), value = ls::to_compute(branch[at]), up = ls::to_compute(dy[at]);

@@ -17,10 +17,10 @@ constexpr rounding::layout bf16_layout{.mantissa = 7, .smallest_exponent = -126,
 }  // namespace
 
 static_assert(float(ls::bf16(1.0f)) == 1.0f);
-static_assert(ls::bf16(1.00390625f).bits == 0x3f80);        // a tie goes to the even pattern below
-static_assert(ls::bf16(1.01171875f).bits == 0x3f82);        // and to the one above
-static_assert(ls::bf16(0x1.ffp127f).bits == 0x7f80);        // a tie with infinity
-static_assert(ls::bf16(0x1.fefffep127f).bits == 0x7f7f);    // just below it
+static_assert(ls::bf16(1.00390625f).bits == 0x3f80);      // a tie goes to the even pattern below
+static_assert(ls::bf16(1.01171875f).bits == 0x3f82);      // and to the one above
+static_assert(ls::bf16(0x1.ffp127f).bits == 0x7f80);      // a tie with infinity
+static_assert(ls::bf16(0x1.fefffep127f).bits == 0x7f7f);  // just below it
 static_assert(ls::bf16(-0.0f).bits == 0x8000);
 
 TEST_CASE("bf16: every pattern decodes to its value and encodes back to itself") {

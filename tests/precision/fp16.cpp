@@ -18,9 +18,9 @@ constexpr rounding::layout fp16_layout{.mantissa = 10, .smallest_exponent = -14,
 
 static_assert(float(ls::fp16(1.0f)) == 1.0f);
 static_assert(ls::fp16(65519.996f).bits == 0x7bff);
-static_assert(ls::fp16(65520.0f).bits == 0x7c00);   // a tie with infinity
-static_assert(ls::fp16(0x1p-25f).bits == 0x0000);   // a tie with zero
-static_assert(ls::fp16(0x1.8p-24f).bits == 0x0002); // a tie between subnormals
+static_assert(ls::fp16(65520.0f).bits == 0x7c00);    // a tie with infinity
+static_assert(ls::fp16(0x1p-25f).bits == 0x0000);    // a tie with zero
+static_assert(ls::fp16(0x1.8p-24f).bits == 0x0002);  // a tie between subnormals
 static_assert(ls::fp16(-0.0f).bits == 0x8000);
 
 TEST_CASE("fp16: every pattern decodes to its value and encodes back to itself") {

@@ -45,7 +45,8 @@ template <class Stored>
 void sweep(layout format) {
     // Every upper half of a float with a few lower halves around zero, the tie and one: all ties, and both their neighbours.
     for (std::uint32_t high = 0; high < 65536; ++high) {
-        constexpr std::uint32_t lows[] = {0u, 1u, 0x0fffu, 0x1000u, 0x1001u, 0x3000u, 0x7fffu, 0x8000u, 0x8001u, 0xf000u, 0xffffu};
+        constexpr std::uint32_t lows[] = {0u,      1u,      0x0fffu, 0x1000u, 0x1001u, 0x3000u,
+                                          0x7fffu, 0x8000u, 0x8001u, 0xf000u, 0xffffu};
         for (const std::uint32_t low : lows) check<Stored>(format, std::bit_cast<float>((high << 16) | low));
     }
     std::uint32_t state = 12345;

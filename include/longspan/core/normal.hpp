@@ -66,7 +66,8 @@ LONGSPAN_HD inline normal_pair box_muller(std::uint32_t u, std::uint32_t v) {
     const float r = root(minus_two_log(static_cast<std::int32_t>(u >> 1)));
     // v in turns of 2^-32, taken to the nearest quarter, is exact in integers.
     const std::uint32_t quarter = (v + (1u << 29)) >> 30;
-    const float angle = static_cast<float>(static_cast<std::int32_t>(v - (quarter << 30))) * 1.4629180792671596e-9f;  // 2π·2^-32
+    const float angle =
+        static_cast<float>(static_cast<std::int32_t>(v - (quarter << 30))) * 1.4629180792671596e-9f;  // 2π·2^-32
     const float z = angle * angle;
     float s = std::fma(-1.9515295891e-4f, z, 8.3321608736e-3f);
     s = std::fma(s, z, -1.6666654611e-1f);

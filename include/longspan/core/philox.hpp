@@ -64,7 +64,8 @@ struct random_site {
 
 /// The key under which all of a site's counters are drawn.
 LONGSPAN_HD [[nodiscard]] constexpr philox_key key_of(const random_site& at) {
-    const philox_block where{{static_cast<std::uint32_t>(at.step), static_cast<std::uint32_t>(at.step >> 32), at.layer, at.site}};
+    const philox_block where{
+        {static_cast<std::uint32_t>(at.step), static_cast<std::uint32_t>(at.step >> 32), at.layer, at.site}};
     const philox_key seed{{static_cast<std::uint32_t>(at.seed), static_cast<std::uint32_t>(at.seed >> 32)}};
     const philox_block drawn = philox4x32(where, seed);
     return {{drawn.word[0], drawn.word[1]}};
@@ -75,7 +76,8 @@ inline constexpr index philox_group = 16;
 
 /// The counter of channels [16·group, 16·group + 16) of one token.
 LONGSPAN_HD [[nodiscard]] constexpr philox_block token_counter(index document, index position, index group) {
-    return {{static_cast<std::uint32_t>(document), static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(group), 0u}};
+    return {
+        {static_cast<std::uint32_t>(document), static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(group), 0u}};
 }
 
 /// The counter of what is drawn once per document.

@@ -37,6 +37,9 @@ inline constexpr int register_bytes = 16;
 template <class T>
 using lane_integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
+template <class T>
+using lane_word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+
 /// One machine register of T.
 template <class T>
 struct register_of {

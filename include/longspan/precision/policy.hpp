@@ -78,7 +78,8 @@ struct tf32_precision : uniform_precision<float> {
 /// Two-byte tensors, float accumulation, statistics and optimizer, and a float master of every weight.
 template <storage_format F>
 struct mixed_precision {
-    static_assert(sizeof(F) == 2, "mixed<F> takes a two-byte storage format: bf16 or fp16; for float use fp32, for double fp64");
+    static_assert(sizeof(F) == 2,
+                  "mixed<F> takes a two-byte storage format: bf16 or fp16; for float use fp32, for double fp64");
     template <role R>
     using storage = std::conditional_t<(R == role::weight || R == role::activation || R == role::saved || R == role::gradient ||
                                         R == role::residual),

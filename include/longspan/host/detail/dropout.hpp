@@ -53,9 +53,9 @@ LONGSPAN_INLINE pack_mask<T> keep_mask(const std::uint8_t* bytes, std::uint32_t 
 
 namespace detail {
 
-inline constexpr index dropout_rows = 64;      // tokens of one task
-inline constexpr index dropout_bytes = 4096;   // of mask at a time: stays in the first-level cache
-inline constexpr index dropout_columns = 1024; // channels of those
+inline constexpr index dropout_rows = 64;       // tokens of one task
+inline constexpr index dropout_bytes = 4096;    // of mask at a time: stays in the first-level cache
+inline constexpr index dropout_columns = 1024;  // channels of those
 
 /// f(piece, begin, end) for each non-empty run of tokens of one piece within [begin, end), in order.
 template <class F>
@@ -137,10 +137,10 @@ void dropout(matrix_view<X> x, matrix_view<Y> y, const piece_table& pieces, drop
         const index begin = chunk * detail::dropout_rows;
         const index end = begin + detail::dropout_rows < x.rows ? begin + detail::dropout_rows : x.rows;
         detail::for_each_piece_run(pieces, begin, end, [&](const piece& of, index from, index to) {
-            detail::for_each_mask_row(of, from, to, x.columns, rate.active(), key,
-                                      [&](index t, index c, index columns, const std::uint8_t* bytes) {
-                                          detail::scale_kept(x.row(t) + c, y.row(t) + c, columns, scale, rate.threshold(), bytes);
-                                      });
+            detail::for_each_mask_row(
+                of, from, to, x.columns, rate.active(), key, [&](index t, index c, index columns, const std::uint8_t* bytes) {
+                    detail::scale_kept(x.row(t) + c, y.row(t) + c, columns, scale, rate.threshold(), bytes);
+                });
         });
     });
 }

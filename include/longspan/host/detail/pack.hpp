@@ -26,7 +26,7 @@ using words = register_t<std::uint32_t>;
 [[nodiscard]] LONGSPAN_INLINE words widen(patterns stored) {
 #if defined(__AVX512F__) && !defined(__clang__)  // g++ 12 makes two halves of the conversion
     return reinterpret<words>(__builtin_ia32_pmovzxwd512_mask(reinterpret<register_half>(stored), register_t<std::int32_t>{},
-                                                             static_cast<unsigned short>(-1)));
+                                                              static_cast<unsigned short>(-1)));
 #else
     return __builtin_convertvector(stored, words);
 #endif
@@ -94,6 +94,31 @@ template <class S>
     return __builtin_ia32_vfmaddpd256(a, b, c);
 #else
     for (unsigned i = 0; i < register_bytes / sizeof(double); ++i) a[i] = __builtin_fma(a[i], b[i], c[i]);
+    return a;
+#endif
+}
+
+[[nodiscard]] LONGSPAN_INLINE register_t<float> sqrt(register_t<float> a) {
+#if defined(__clang__)
+    return __builtin_elementwise_sqrt(a);
+#elif defined(__AVX512F__)
+    return __builtin_ia32_sqrtps512_mask(a, a, static_cast<unsigned short>(-1), 4);
+#elif defined(__AVX__)
+    return __builtin_ia32_sqrtps256(a);
+#else
+    for (unsigned i = 0; i < register_bytes / sizeof(float); ++i) a[i] = __builtin_sqrtf(a[i]);
+    return a;
+#endif
+}
+[[nodiscard]] LONGSPAN_INLINE register_t<double> sqrt(register_t<double> a) {
+#if defined(__clang__)
+    return __builtin_elementwise_sqrt(a);
+#elif defined(__AVX512F__)
+    return __builtin_ia32_sqrtpd512_mask(a, a, static_cast<unsigned char>(-1), 4);
+#elif defined(__AVX__)
+    return __builtin_ia32_sqrtpd256(a);
+#else
+    for (unsigned i = 0; i < register_bytes / sizeof(double); ++i) a[i] = __builtin_sqrt(a[i]);
     return a;
 #endif
 }
@@ -193,7 +218,8 @@ LONGSPAN_INLINE pack<T> abs(pack<T> a) {
     using integers = typename pack<T>::integer_type;
     constexpr auto all_but_sign = sizeof(T) == 4 ? detail::lane_integer<T>(INT32_MAX) : detail::lane_integer<T>(INT64_MAX);
     for (int i = 0; i < pack<T>::registers; ++i)
-        a.part[i] = detail::reinterpret<typename pack<T>::register_type>(detail::reinterpret<integers>(a.part[i]) & all_but_sign);
+        a.part[i] =
+            detail::reinterpret<typename pack<T>::register_type>(detail::reinterpret<integers>(a.part[i]) & all_but_sign);
     return a;
 }
 
@@ -211,15 +237,8 @@ LONGSPAN_INLINE pack<T> copysign(pack<T> magnitude, pack<T> sign) {
 
 template <class T>
 LONGSPAN_INLINE pack<T> sqrt(pack<T> a) {
-    T lane[pack<T>::lanes];
-    a.store(lane);
-    for (T& x : lane) {
-        if constexpr (sizeof(T) == 4)
-            x = __builtin_sqrtf(x);
-        else
-            x = __builtin_sqrt(x);
-    }
-    return pack<T>::load(lane);
+    for (int i = 0; i < pack<T>::registers; ++i) a.part[i] = detail::sqrt(a.part[i]);
+    return a;
 }
 
 template <class T>

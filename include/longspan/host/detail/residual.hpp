@@ -60,7 +60,8 @@ void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const p
             detail::add_kept(x.row(t) + c, branch.row(t) + c, y.row(t) + c, columns, factor, drop.dropout.threshold(), bytes);
         },
         [&](index t) {
-            for (index c = 0; c < x.columns; ++c) y(t, c) = from_compute<Y>(to_compute(static_cast<std::remove_const_t<X>>(x(t, c))));
+            for (index c = 0; c < x.columns; ++c)
+                y(t, c) = from_compute<Y>(to_compute(static_cast<std::remove_const_t<X>>(x(t, c))));
         });
 }
 

@@ -48,8 +48,9 @@ struct constants<double> {
     static constexpr double exp_low = -708.396, exp_high = 709.782712893383973;
     static constexpr double exp2_low = -1022.0, exp2_high = 0x1.fffffffffffffp9;
     static constexpr double ln_2_high = 6.93145751953125e-1, ln_2_low = 1.42860682030941723212e-6;
-    static constexpr double exp[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
-                                     1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5};
+    static constexpr double exp[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
+                                     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
+                                     1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
     static constexpr double log[] = {1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
                                      2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
                                      6.666666666666735130e-01};
@@ -61,12 +62,12 @@ struct constants<double> {
 /// p·2^n for p around 1, where the result is a normal number; 0 for x below `low`, infinity for x above `high`, NaN for NaN.
 template <class T>
 [[nodiscard]] LONGSPAN_INLINE pack<T> scale(pack<T> p, pack<T> n_plus_to_integer, pack<T> x, T low, T high) {
-    using integers = typename pack<T>::integer_type;
+    using unsigned_lanes = register_t<lane_word<T>>;  // unsigned: for x out of range this wraps, and is then selected away
     using reals = typename pack<T>::register_type;
     // The low bits of n + to_integer are those of n; the shift drops the rest.
     for (int i = 0; i < pack<T>::registers; ++i)
-        p.part[i] = reinterpret<reals>(reinterpret<integers>(p.part[i]) +
-                                       (reinterpret<integers>(n_plus_to_integer.part[i]) << constants<T>::mantissa));
+        p.part[i] = reinterpret<reals>(reinterpret<unsigned_lanes>(p.part[i]) +
+                                       (reinterpret<unsigned_lanes>(n_plus_to_integer.part[i]) << constants<T>::mantissa));
     const pack<T> beyond = x + pack<T>::broadcast(static_cast<T>(__builtin_inf()));
     p = select(x <= pack<T>::broadcast(high), p, beyond);
     return select(x < pack<T>::broadcast(low), pack<T>::zero(), p);
@@ -103,7 +104,8 @@ LONGSPAN_INLINE pack<T> log(pack<T> x) {
     using k = detail::constants<T>;
     using integers = typename pack<T>::integer_type;
     using reals = typename pack<T>::register_type;
-    using integer = detail::lane_integer<T>;
+    using word = detail::lane_word<T>;
+    using unsigned_lanes = detail::register_t<word>;
     const auto constant = [](T value) __attribute__((always_inline)) { return pack<T>::broadcast(value); };
     const T smallest_normal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
     const T infinity = static_cast<T>(__builtin_inf());
@@ -111,12 +113,12 @@ LONGSPAN_INLINE pack<T> log(pack<T> x) {
     const pack_mask<T> subnormal = x < constant(smallest_normal);
     const pack<T> scaled = select(subnormal, x * constant(T(0x1p54)), x);
     // scaled = 2^n · m with m in [√½, √2).
-    const integer root = std::bit_cast<integer>(static_cast<T>(0.70710678118654752440));
+    const word root = std::bit_cast<word>(static_cast<T>(0.70710678118654752440));
     pack<T> n, m;
     for (int i = 0; i < pack<T>::registers; ++i) {
-        const integers bits = detail::reinterpret<integers>(scaled.part[i]);
-        const integers exponent = (bits - root) >> k::mantissa;
-        m.part[i] = detail::reinterpret<reals>(bits - (exponent << k::mantissa));
+        const unsigned_lanes bits = detail::reinterpret<unsigned_lanes>(scaled.part[i]);
+        const integers exponent = detail::reinterpret<integers>(bits - root) >> k::mantissa;
+        m.part[i] = detail::reinterpret<reals>(bits - (detail::reinterpret<unsigned_lanes>(exponent) << k::mantissa));
         n.part[i] = __builtin_convertvector(exponent, reals);
     }
     n = select(subnormal, n - constant(T(54)), n);
@@ -143,7 +145,7 @@ LONGSPAN_INLINE pack<T> tanh(pack<T> x) {
     pack<T> quotient = detail::polynomial(z, k::tanh);
     if constexpr (sizeof(T) == 8) quotient = quotient / detail::polynomial(z, k::tanh_below);
     const pack<T> near = fma(quotient * z, x, x);
-    return select(size < pack<T>::broadcast(T(0.625)), near, copysign(far, x));
+    return copysign(select(size < pack<T>::broadcast(T(0.625)), near, far), x);  // of -0, too
 }
 
 template <class T>
@@ -167,7 +169,8 @@ LONGSPAN_INLINE pack<T> erf(pack<T> x) {
         return pack<T>::load(lane);
     } else {
         const pack<T> t = abs(x), s = x * x;
-        constexpr T inner[] = {-5.96761703e-4f, 4.99119423e-3f, -2.67681349e-2f, 1.12819925e-1f, -3.76125336e-1f, 1.28379166e-1f};
+        constexpr T inner[] = {-5.96761703e-4f, 4.99119423e-3f,  -2.67681349e-2f,
+                               1.12819925e-1f,  -3.76125336e-1f, 1.28379166e-1f};
         constexpr T outer[] = {-1.72853470e-5f, 3.83197126e-4f,  -3.88396438e-3f, 2.42546219e-2f,
                                -1.06777877e-1f, -6.34846687e-1f, -1.28717512e-1f};
         const pack<T> near = fma(detail::polynomial(s, inner), x, x);
