@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The attention axis: which keys each query sees. A pattern is an empty constexpr value whose type carries everything; kernels
+// take the type. `contains` over positions within a document is the definition; the rest must agree with it, and tests prove by
+// brute force that it does. Documents never see each other, whatever the pattern.
+//
+//     constexpr auto attention = ls::causal & (ls::window<1024> | ls::first<64>);
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include <longspan/core/types.hpp>
+#include <longspan/pattern/interval.hpp>
+
+namespace longspan {
+
+/// What a kernel does with a block of queries × a block of keys: skips it, tests its elements, or takes it whole.
+enum class tile_class : std::uint8_t { empty, partial, full };
+
+/// A pattern's type P. `document` is the ordinal of the piece in the batch's table, read only by patterns whose arguments
+/// differ by document. Positions count from the document's start.
+///   arguments               trivially copyable run-time values; empty for closed forms
+///   contains(a, d, q, k)    the definition
+///   keys(a, d, queries)     any_all over key positions, for a non-empty run of queries
+///   queries(a, d, keys)     any_all over query positions, for a non-empty run of keys: the backward's view
+///   key_bits(a, d, q, k0)   bit i: contains(q, k0 + i)
+///   query_bits(a, d, k, q0) bit i: contains(q0 + i, k)
+template <class P>
+concept pattern = std::is_empty_v<P> && requires(const typename P::arguments& a, index n, interval run) {
+    requires std::is_trivially_copyable_v<typename P::arguments>;
+    { P::contains(a, n, n, n) } -> std::same_as<bool>;
+    { P::keys(a, n, run).any.contains(n) } -> std::same_as<bool>;
+    { P::queries(a, n, run).any.contains(n) } -> std::same_as<bool>;
+    { P::key_bits(a, n, n, n) } -> std::same_as<std::uint32_t>;
+    { P::query_bits(a, n, n, n) } -> std::same_as<std::uint32_t>;
+};
+
+/// The type of a pattern value, without const: `pattern_of<config::attention>`.
+template <auto Value>
+using pattern_of = std::remove_cvref_t<decltype(Value)>;
+
+/// The arguments of a pattern that has none.
+struct no_arguments {};
+
+/// The class of a tile against what any and all of its other side see.
+template <int Capacity>
+LONGSPAN_HD [[nodiscard]] constexpr tile_class classify(const any_all<Capacity>& seen, interval tile) {
+    bool touched = false;
+    for (int i = 0; i < seen.any.count; ++i) {
+        touched = touched || (seen.any.items[i].begin < tile.end && tile.begin < seen.any.items[i].end);
+    }
+    if (!touched) return tile_class::empty;
+    for (int i = 0; i < seen.all.count; ++i) {
+        if (seen.all.items[i].begin <= tile.begin && tile.end <= seen.all.items[i].end) return tile_class::full;
+    }
+    return tile_class::partial;
+}
+
+/// The class of queries × keys under P, within one document.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr tile_class classify(const typename P::arguments& a, index document, interval queries, interval keys) {
+    if (queries.empty() || keys.empty()) return tile_class::empty;
+    return classify(P::keys(a, document, queries), keys);
+}
+
+}  // namespace longspan
