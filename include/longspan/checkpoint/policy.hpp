@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The checkpointing axis: what the backward pass finds stored, and how the rest comes back. A policy runs a stack of blocks
+// forward and backward and sees them only through `forward`, `backward`, the stream between blocks and what each block saves.
+// So every policy works with every layer, pattern, precision and backend, and because what is recomputed comes from the same
+// op on the same shape, every policy gives the same bits.
+//
+// A policy is a constexpr value of a type with
+//     static constexpr layout plan(const stack_bytes&)      the regions of forward, turn and backward, as values
+//     template <class Stack, class First, class Turn> static void run(Stack&, arena&, First, Turn)
+// where first(x) fills the stream that enters block 0, and turn(x) takes the stream that leaves the last block and produces the
+// gradient that `backward` carries down. Reference: Chen et al., arXiv:1604.06174.
+#pragma once
+
+#include <concepts>
+
+#include <longspan/core/types.hpp>
+#include <longspan/memory/arena.hpp>
+#include <longspan/memory/layout.hpp>
+
+namespace longspan {
+
+/// What a policy has to place, for one micro-batch.
+struct stack_bytes {
+    index blocks = 0;
+    bytes stream = 0;         ///< the residual stream between two blocks
+    layout saved;             ///< what one block keeps for its backward
+    layout forward_scratch;   ///< needed while one block runs forward
+    layout backward_scratch;  ///< needed while one block runs backward
+    layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
+};
+
+/// A stack of blocks which a policy can run. `stream` and `saved` are types constructed from (arena&, tokens).
+template <class S>
+concept block_stack = requires(S& stack, index block, typename S::stream& x, typename S::saved& saved) {
+    { S::blocks } -> std::convertible_to<index>;
+    { stack.tokens() } -> std::convertible_to<index>;
+    stack.forward(block, x, &x, saved);  // the output may be null: then only what is saved is computed
+    stack.backward(block, x, saved);
+};
+
+/// A checkpointing policy.
+template <class P>
+concept checkpoint_policy = requires(const stack_bytes& stack) {
+    { P::plan(stack) } -> std::same_as<layout>;
+    { P::name } -> std::convertible_to<const char*>;
+};
+
+}  // namespace longspan

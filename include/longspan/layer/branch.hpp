@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a branch joins the residual stream: y = x + branch · Wᵀ (+ b), with dropout on the branch and stochastic depth per
+// document when the shape asks for them. Without them the product adds straight into the stream, rounded once.
+#pragma once
+
+#include <longspan/layer/context.hpp>
+#include <longspan/layer/parameter.hpp>
+#include <longspan/model/shape.hpp>
+
+namespace longspan {
+
+template <class Model>
+struct residual_branch {
+    static constexpr auto shape = Model::shape;
+    /// Whether the branch is thinned on its way into the stream, and so needs a tensor of its own.
+    static constexpr bool thinned = shape.dropout > 0 || shape.stochastic_depth > 0;
+
+    /// The chance that a document skips the branches of `layer`: 0 at the first, growing linearly to the shape's at the last.
+    [[nodiscard]] static constexpr double skip_chance(index layer) {
+        return shape.layers > 1 ? shape.stochastic_depth * static_cast<double>(layer) / static_cast<double>(shape.layers - 1)
+                                : shape.stochastic_depth;
+    }
+
+    /// y = x + thin(branch · Wᵀ + b). `scratch` is [tokens, width], used only when thinned.
+    template <class Context, class Weight>
+    static void forward(Context& c, index layer, draw_site dropout, draw_site depth,
+                        typename Model::template const_view<role::residual> x,
+                        typename Model::template const_view<role::activation> branch, Weight weight,
+                        const typename Model::template storage<role::weight>* bias,
+                        typename Model::template view<role::activation> scratch,
+                        typename Model::template view<role::residual> y) {
+        if constexpr (thinned) {
+            c.ops.template linear<Model>(branch, weight, bias, scratch, false);
+            c.ops.add_branch(x, scratch, thinning(c, layer, dropout, depth), c.pieces, y);
+        } else {
+            c.ops.copy(x, y);
+            c.ops.template linear<Model>(branch, weight, bias, y, true);
+        }
+    }
+
+    /// The gradient that reaches the branch's product: thin(dy), in `scratch` when thinned, else dy itself.
+    template <class Context>
+    static auto backward(Context& c, index layer, draw_site dropout, draw_site depth,
+                         typename Model::template const_view<role::gradient> dy,
+                         typename Model::template view<role::gradient> scratch)
+        -> typename Model::template const_view<role::gradient> {
+        if constexpr (thinned) {
+            c.ops.thin(dy, thinning(c, layer, dropout, depth), c.pieces, scratch);
+            return scratch;
+        } else {
+            return dy;
+        }
+    }
+
+private:
+    template <class Context>
+    static auto thinning(const Context& c, index layer, draw_site dropout, draw_site depth) {
+        return c.ops.thinning(c.seed, c.step, layer, static_cast<std::uint32_t>(dropout), static_cast<std::uint32_t>(depth),
+                              c.training ? shape.dropout : 0.0, c.training ? skip_chance(layer) : 0.0);
+    }
+};
+
+}  // namespace longspan

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A configuration is a type with five constants, one per axis:
+//
+//     struct config {
+//         static constexpr auto shape      = ls::decoder_shape{.layers = 4, .width = 256, …, .context = 2048};
+//         static constexpr auto attention  = ls::causal & (ls::window<512> | ls::first<16>);
+//         static constexpr auto checkpoint = ls::store_all;
+//         static constexpr auto precision  = ls::fp32;
+//         static constexpr auto batch      = ls::packed<2048>;
+//     };
+//
+// Optional: `schedule` (learning rate, see optim/schedule.hpp) and `optimizer` (see optim/adamw.hpp). A run over several
+// phases (length warm-up) is `phases<short_config, long_config>`: one parameter store, one step count.
+#pragma once
+
+#include <type_traits>
+
+#include <longspan/batch/strategy.hpp>
+#include <longspan/checkpoint/policy.hpp>
+#include <longspan/layer/context.hpp>
+#include <longspan/model/shape.hpp>
+#include <longspan/pattern/stack.hpp>
+#include <longspan/precision/policy.hpp>
+
+namespace longspan {
+
+/// Has the five constants of a configuration, whatever they are.
+template <class C>
+concept configuration = requires {
+    C::shape;
+    C::attention;
+    C::checkpoint;
+    C::precision;
+    C::batch;
+};
+
+/// A run over several configurations of one model, in order.
+template <class... Configs>
+struct phases {};
+
+namespace detail {
+
+// Context matters to a layer only where it sizes a table, so phases of different context share every instantiation.
+constexpr decoder_shape shape_of_layers(decoder_shape shape) {
+    if (shape.positions != position_kind::learned) shape.context = 1;
+    return shape;
+}
+
+}  // namespace detail
+
+/// The model of a configuration: what its layers are templates of.
+template <configuration Config>
+using model_of_config = model_of<detail::shape_of_layers(Config::shape), std::remove_cvref_t<decltype(Config::precision)>>;
+
+template <configuration Config>
+using checkpoint_of = std::remove_cvref_t<decltype(Config::checkpoint)>;
+template <configuration Config>
+using batching_of = std::remove_cvref_t<decltype(Config::batch)>;
+template <configuration Config>
+using attention_of = std::remove_cvref_t<decltype(Config::attention)>;
+
+/// Refuses a configuration whose axes are not what they should be, one sentence a mistake, before anything is instantiated.
+template <class Config>
+consteval bool check_config() {
+    static_assert(requires { Config::shape; }, "a configuration needs `static constexpr auto shape = ls::decoder_shape{…}`");
+    static_assert(requires { Config::attention; }, "a configuration needs `static constexpr auto attention`, a pattern such as ls::causal");
+    static_assert(requires { Config::checkpoint; }, "a configuration needs `static constexpr auto checkpoint`: ls::store_all or ls::recompute_every<k>");
+    static_assert(requires { Config::precision; }, "a configuration needs `static constexpr auto precision`: ls::fp32, ls::fp64, ls::tf32 or ls::mixed<ls::bf16>");
+    static_assert(requires { Config::batch; }, "a configuration needs `static constexpr auto batch`: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
+    if constexpr (configuration<Config>) {
+        static_assert(std::is_same_v<std::remove_cvref_t<decltype(Config::shape)>, decoder_shape>, "config.shape is an ls::decoder_shape");
+        static_assert(pattern_stack<attention_of<Config>>, "config.attention is a pattern (ls::causal & ls::window<512>) or an ls::stack of patterns");
+        static_assert(checkpoint_policy<checkpoint_of<Config>>, "config.checkpoint is a checkpointing policy: ls::store_all or ls::recompute_every<k>");
+        static_assert(precision_policy<std::remove_cvref_t<decltype(Config::precision)>>,
+                      "config.precision is a precision policy: ls::fp32, ls::fp64, ls::tf32, ls::mixed<ls::bf16> or ls::mixed<ls::fp16>");
+        static_assert(batching<batching_of<Config>>, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
+        static_assert(Config::batch.budget >= Config::shape.context,
+                      "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");
+        return check_shape<Config::shape>();
+    }
+    return true;
+}
+
+}  // namespace longspan

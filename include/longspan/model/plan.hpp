@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every byte of a training step, as a constant expression:
+//
+//     static_assert(ls::plan<config, ls::host::cpu>.peak() <= 2 * ls::GiB);
+//
+// The plan names what the step will take from its arena, and nothing else is allocated while a step runs. It is computed from
+// values by the policy and the layers (`step_layout`), and a test counts the real step's acquires and releases against it, to
+// the byte. Evaluation fits in a step's bytes.
+#pragma once
+
+#include <longspan/checkpoint/policy.hpp>
+#include <longspan/memory/layout.hpp>
+#include <longspan/model/config.hpp>
+#include <longspan/model/decoder.hpp>
+
+namespace longspan {
+
+/// A plan: the tree of regions and the alignment they are rounded up to.
+template <index Nodes>
+struct memory_plan {
+    fixed_layout<Nodes> tree;
+    bytes alignment = 0;
+    index tokens = 0;     ///< of a micro-batch
+    bytes parameters = 0; ///< of the peak: what stays from step to step
+
+    /// Bytes of the arena at the worst moment of a step.
+    [[nodiscard]] constexpr bytes peak() const { return tree.peak(alignment); }
+    /// Bytes beyond the parameters, per token of the budget.
+    [[nodiscard]] constexpr double bytes_per_token() const {
+        return static_cast<double>(peak() - parameters) / static_cast<double>(tokens);
+    }
+};
+
+/// The layout of one training step of Config's model and policy at any budget: values in, values out.
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces) {
+    using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
+    return together("training step", parameter_layout<model_of_config<Config>>::memory(), decoder::tables(tokens, max_pieces),
+                    decoder::gradient_stream(tokens), checkpoint_of<Config>::plan(decoder::stack(tokens)));
+}
+
+namespace detail {
+
+template <configuration Config, class Backend>
+constexpr auto make_plan() {
+    constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
+    constexpr auto tree = freeze<make>();
+    constexpr bytes store = parameter_layout<model_of_config<Config>>::memory().peak(Backend::alignment);
+    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store};
+}
+
+}  // namespace detail
+
+/// The plan of one step of Config on Backend.
+template <class Config, class Backend>
+    requires(check_config<Config>())
+inline constexpr auto plan = detail::make_plan<Config, Backend>();
+
+/// Parameters of Config's model.
+template <configuration Config>
+inline constexpr index parameter_count = parameter_layout<model_of_config<Config>>::count;
+
+/// Floating-point operations of the dense products of one training step, per token: forward, and twice that backward. What a
+/// policy recomputes and attention's own products (which depend on the documents) are not counted.
+template <configuration Config>
+inline constexpr double dense_flops_per_token = [] {
+    using model = model_of_config<Config>;
+    const double block = attention_layer<model, pattern_at<attention_of<Config>, 0>>::products() + mlp_layer<model>::products();
+    return 3.0 * (static_cast<double>(model::shape.layers) * block +
+                  2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
+}();
+
+}  // namespace longspan

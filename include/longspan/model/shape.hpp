@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shape axis: the numbers which make a decoder, as a plain aggregate that may be a template argument. What is left out
+// takes its default; what contradicts itself is a sentence at compile time (`check_shape`).
+//
+//     constexpr ls::decoder_shape shape{.layers = 12, .width = 768, .heads = 12, .hidden = 2048, .vocabulary = 50304, .context = 8192};
+#pragma once
+
+#include <longspan/core/types.hpp>
+
+namespace longspan {
+
+enum class norm_kind : unsigned char {
+    rms,   ///< x / rms(x) · w (Zhang & Sennrich, arXiv:1910.07467)
+    layer  ///< (x − mean) / deviation · w + b (Ba et al., arXiv:1607.06450)
+};
+
+enum class mlp_kind : unsigned char {
+    silu_gated,  ///< silu(x Wg) ⊙ (x Wu) · Wd, "SwiGLU" (Shazeer, arXiv:2002.05202)
+    gelu,        ///< gelu(x Wu) · Wd with the error function
+    gelu_tanh    ///< the same with GPT-2's tanh form
+};
+
+enum class position_kind : unsigned char {
+    rotary,      ///< rotated queries and keys (Su et al., arXiv:2104.09864), half-split pairing
+    learned,     ///< a table [context, width] added to the embedding
+    sinusoidal,  ///< the fixed table of Vaswani et al., arXiv:1706.03762
+    alibi,       ///< a slope per head added to the scores (Press et al., arXiv:2108.12409)
+    none
+};
+
+/// A decoder-only transformer with pre-normalisation. Widths in elements, context in tokens.
+struct decoder_shape {
+    index layers = 0;
+    index width = 0;                ///< of the residual stream
+    index heads = 0;                ///< query heads
+    index key_value_heads = 0;      ///< 0: as many as query heads; fewer: grouped-query attention (arXiv:2305.13245)
+    index head_width = 0;           ///< 0: width / heads
+    index hidden = 0;               ///< of the MLP
+    index vocabulary = 0;
+    index context = 0;              ///< the longest piece
+
+    norm_kind norm = norm_kind::rms;
+    mlp_kind mlp = mlp_kind::silu_gated;
+    position_kind positions = position_kind::rotary;
+    bool bias = false;              ///< on every projection
+    bool tied = true;               ///< the head reads the embedding table
+    bool qk_norm = false;           ///< RMSNorm on each query and key head before rotation (arXiv:2302.05442)
+    bool sink = false;              ///< a learned logit per head that takes probability and gives nothing
+    double soft_cap = 0;            ///< s → cap · tanh(s / cap) on scores; 0: none
+    double rotary_base = 10000;
+    double norm_epsilon = 1e-5;
+
+    double dropout = 0;             ///< on the embedding and on each branch before it joins the stream
+    double attention_dropout = 0;   ///< on the attention map
+    double stochastic_depth = 0;    ///< probability that a document skips the last layer's branches; grows linearly from 0 (arXiv:1603.09382)
+    double label_smoothing = 0;
+    index loss_chunk = 256;         ///< tokens whose logits exist at once
+
+    [[nodiscard]] constexpr index query_heads() const { return heads; }
+    [[nodiscard]] constexpr index grouped_heads() const { return key_value_heads > 0 ? key_value_heads : heads; }
+    [[nodiscard]] constexpr index head() const { return head_width > 0 ? head_width : width / heads; }
+    [[nodiscard]] constexpr index query_width() const { return heads * head(); }
+    [[nodiscard]] constexpr index key_value_width() const { return grouped_heads() * head(); }
+    [[nodiscard]] constexpr bool gated() const { return mlp == mlp_kind::silu_gated; }
+
+    friend constexpr bool operator==(const decoder_shape&, const decoder_shape&) = default;
+};
+
+/// Refuses a shape that cannot be built, one sentence a mistake. Costs nothing at run time.
+template <decoder_shape Shape>
+consteval bool check_shape() {
+    static_assert(Shape.layers > 0, "decoder_shape.layers: a decoder has at least 1 layer");
+    static_assert(Shape.width > 0, "decoder_shape.width: the residual stream has at least 1 element a token");
+    static_assert(Shape.heads > 0, "decoder_shape.heads: attention has at least 1 query head");
+    static_assert(Shape.hidden > 0, "decoder_shape.hidden: the MLP has at least 1 hidden element");
+    static_assert(Shape.vocabulary > 1, "decoder_shape.vocabulary: there are at least 2 tokens to choose from");
+    static_assert(Shape.context > 0, "decoder_shape.context: a piece holds at least 1 token");
+    static_assert(Shape.heads <= 0 || Shape.head_width > 0 || Shape.width % (Shape.heads > 0 ? Shape.heads : 1) == 0,
+                  "decoder_shape.heads does not divide decoder_shape.width: choose a divisor, or name head_width");
+    static_assert(Shape.key_value_heads >= 0 && Shape.heads % (Shape.key_value_heads > 0 ? Shape.key_value_heads : 1) == 0,
+                  "decoder_shape.key_value_heads does not divide decoder_shape.heads: each key/value head serves the same "
+                  "number of query heads");
+    static_assert(Shape.positions != position_kind::rotary || Shape.heads <= 0 || Shape.head() % 2 == 0,
+                  "decoder_shape.positions = rotary turns pairs of elements: the head width must be even");
+    static_assert(Shape.dropout >= 0 && Shape.dropout < 1 && Shape.attention_dropout >= 0 && Shape.attention_dropout < 1 &&
+                      Shape.stochastic_depth >= 0 && Shape.stochastic_depth < 1,
+                  "decoder_shape: dropout, attention_dropout and stochastic_depth are probabilities in [0, 1)");
+    static_assert(Shape.label_smoothing >= 0 && Shape.label_smoothing < 1,
+                  "decoder_shape.label_smoothing is a share in [0, 1)");
+    static_assert(Shape.soft_cap >= 0, "decoder_shape.soft_cap is a bound on the scores: positive, or 0 for none");
+    static_assert(Shape.loss_chunk > 0, "decoder_shape.loss_chunk: the loss takes at least 1 token at a time");
+    return true;
+}
+
+}  // namespace longspan

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The step: zero the gradient sums; for each micro-batch forward, loss and backward under the checkpointing policy; then one
+// factor for mean, clip and loss scale, a check that everything is finite, and the update. One arena, sized by the plan when the
+// trainer is made; a step allocates nothing.
+//
+//     ls::trainer<config> trainer{ls::seed{42}};
+//     for (const auto& batch : ls::batches<config>(source)) std::cout << trainer.step(batch) << '\n';
+//
+// A run of several phases is `ls::trainer<ls::phases<short_config, long_config>>` and `trainer.step<long_config>(batch)`: one
+// parameter store, one step count, and the arena of the hungriest phase.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+
+#include <longspan/batch/batch.hpp>
+#include <longspan/checkpoint/recompute.hpp>
+#include <longspan/host/cpu.hpp>
+#include <longspan/model/config.hpp>
+#include <longspan/model/decoder.hpp>
+#include <longspan/model/parameter_store.hpp>
+#include <longspan/model/plan.hpp>
+#include <longspan/optim/adamw.hpp>
+#include <longspan/optim/clip.hpp>
+#include <longspan/optim/loss_scale.hpp>
+#include <longspan/optim/schedule.hpp>
+#include <longspan/train/report.hpp>
+
+namespace longspan {
+
+/// Where all randomness of a run comes from.
+struct seed {
+    std::uint64_t value = 0;
+};
+
+/// What a run has come to, besides its tensors and its place in the data: what a snapshot keeps.
+struct run_state {
+    std::uint64_t seed = 0;
+    index steps = 0;    ///< steps taken, refused ones included; keys of randomness
+    index updates = 0;  ///< steps that changed parameters: the optimizer's counter
+    index tokens = 0;   ///< tokens of documents seen
+    loss_scale scale;
+};
+
+namespace detail {
+
+template <class Run>
+struct phase_list {
+    using first = Run;
+    template <class Phase>
+    static constexpr bool has = std::is_same_v<Phase, Run>;
+    template <template <class> class Value>
+    static constexpr bytes most = Value<Run>::value;
+    static consteval bool check() { return check_config<Run>(); }
+    template <class Model>
+    static constexpr bool all_of = std::is_same_v<Model, model_of_config<Run>>;
+};
+template <class First, class... Rest>
+struct phase_list<phases<First, Rest...>> {
+    using first = First;
+    template <class Phase>
+    static constexpr bool has = std::is_same_v<Phase, First> || (std::is_same_v<Phase, Rest> || ...);
+    template <template <class> class Value>
+    static constexpr bytes most = std::max({Value<First>::value, Value<Rest>::value...});
+    static consteval bool check() { return check_config<First>() && (check_config<Rest>() && ...); }
+    template <class Model>
+    static constexpr bool all_of = (std::is_same_v<Model, model_of_config<Rest>> && ...);
+};
+
+}  // namespace detail
+
+/// Trains Run (a configuration, or `phases` of them) on Backend. Not for use from several threads at once.
+template <class Run, class Backend = host::cpu>
+    requires(detail::phase_list<Run>::check())
+class trainer {
+    using list = detail::phase_list<Run>;
+    template <class Phase>
+    struct peak {
+        static constexpr bytes value = plan<Phase, Backend>.peak();
+    };
+
+public:
+    using first_phase = typename list::first;
+    using model = model_of_config<first_phase>;
+    using precision = typename model::precision;
+    static_assert(list::template all_of<model>,
+                  "the phases of a run share one parameter store: they may differ in context, attention, batch and checkpoint, "
+                  "but not in precision nor in any other number of their shape (nor in context when positions are learned)");
+
+    /// Bytes of the arena: the largest peak of the phases.
+    static constexpr bytes memory_needed = list::template most<peak>;
+
+    /// Allocates the arena and draws the parameters. Throws out_of_memory when the system has not that much.
+    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {})
+        : memory_(memory_needed), store_(memory_), optimizer_(optimizer), clip_(clip) {
+        optimizer_.check();
+        clip_.check();
+        state_.seed = from.value;
+        initialise();
+    }
+
+    /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
+    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why.
+    template <class Phase = first_phase>
+    step_report step(std::span<const token_batch> micro_batches) {
+        return step<Phase>(micro_batches, scheduled_rate<Phase>(micro_batches));
+    }
+    template <class Phase = first_phase>
+    step_report step(const token_batch& batch) {
+        return step<Phase>(std::span(&batch, 1));
+    }
+    /// The same at a learning rate of the caller's.
+    template <class Phase = first_phase>
+    step_report step(std::span<const token_batch> micro_batches, double learning_rate);
+
+    /// Adds the gradients of one micro-batch to the store's sums and returns the sum of its losses; what `step` is made of, for
+    /// trainers that own their loop. `token_losses`, when not empty, takes each target's loss [budget].
+    template <class Phase = first_phase>
+    double accumulate_gradients(const token_batch& batch, std::span<float> token_losses = {});
+
+    /// Forward only: the sum of the targets' losses in nats. Nothing changes.
+    template <class Phase = first_phase>
+    double evaluate(const token_batch& batch, std::span<float> token_losses = {});
+
+    /// Forward only; calls f(context, x) with the stream that leaves the last block, [tokens, width].
+    template <class Phase = first_phase, class F>
+    auto forward(const token_batch& batch, F&& f);
+
+    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists).
+    template <class Phase = first_phase>
+    void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
+        static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
+        arguments_ = arguments;
+    }
+
+    [[nodiscard]] parameter_store<model>& store() { return store_; }
+    [[nodiscard]] run_state& state() { return state_; }
+    [[nodiscard]] const run_state& state() const { return state_; }
+    [[nodiscard]] const adamw& optimizer() const { return optimizer_; }
+    [[nodiscard]] const clip_by_global_norm& clip() const { return clip_; }
+    [[nodiscard]] arena& memory() { return memory_; }
+    /// After the masters were written from outside (a snapshot): rounds them into the weights.
+    void refresh_weights();
+
+private:
+    template <class Phase>
+    using context_of = step_context<Backend, typename model::template storage<role::statistic>, typename Backend::segment>;
+    template <class Phase>
+    using memory_of = decoder_memory<model, attention_of<Phase>, Backend>;
+    template <class Phase>
+    using stack_of = decoder_stack<model, attention_of<Phase>, context_of<Phase>>;
+    using layout_type = parameter_layout<model>;
+
+    template <class Phase>
+    [[nodiscard]] double scheduled_rate(std::span<const token_batch> micro_batches) const;
+    template <class Phase>
+    static void check_batch(const token_batch& batch);
+    template <class Phase, class F>
+    auto with_context(const token_batch& batch, bool training, F&& f);
+    template <class Phase>
+    [[nodiscard]] const stack_arguments<attention_of<Phase>>& arguments_for() const;
+    [[nodiscard]] std::string first_not_finite();
+    void initialise();
+    void update(double learning_rate, double factor);
+
+    arena memory_;
+    parameter_store<model> store_;
+    adamw optimizer_;
+    clip_by_global_norm clip_;
+    run_state state_;
+    stack_arguments<attention_of<first_phase>> arguments_{};
+};
+
+}  // namespace longspan
+
+#include <longspan/train/detail/trainer.hpp>
