@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include <longspan/batch/permutation.hpp>
+#include <longspan/data/hash.hpp>
+
+namespace ls = longspan;
+
+TEST_CASE("sort_tokens: a permutation by id, then by place") {
+    for (const std::size_t count : {0U, 1U, 2U, 63U, 64U, 2051U})
+        for (const ls::index vocabulary : {1, 2, 256, 50304}) {
+            std::vector<std::int32_t> ids(count), order(count, -1), expected(count);
+            for (std::size_t t = 0; t < count; ++t) {
+                ids[t] = static_cast<std::int32_t>(ls::mix64(t) % static_cast<std::uint64_t>(vocabulary));
+                expected[t] = static_cast<std::int32_t>(t);
+            }
+            std::stable_sort(expected.begin(), expected.end(), [&](std::int32_t a, std::int32_t b) {
+                return ids[static_cast<std::size_t>(a)] < ids[static_cast<std::size_t>(b)];
+            });
+            ls::sort_tokens(ids, vocabulary, order);
+            CHECK(order == expected);
+        }
+}
+
+TEST_CASE("sort_tokens: ids outside the vocabulary are refused") {
+    std::vector<std::int32_t> order(2);
+    CHECK_THROWS_WITH_AS(ls::sort_tokens(std::vector<std::int32_t>{1, 4}, 4, order),
+                         "sort_tokens: an id is below the vocabulary of 4; 4 came.", ls::bad_argument);
+    CHECK_THROWS_AS(ls::sort_tokens(std::vector<std::int32_t>{1, -1}, 4, order), ls::bad_argument);
+    CHECK_THROWS_AS(ls::sort_tokens(std::vector<std::int32_t>{1}, 4, order), ls::bad_argument);
+}
