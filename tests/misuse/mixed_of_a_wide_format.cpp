@@ -4,8 +4,7 @@
 namespace ls = longspan;
 
 #ifdef MISUSE
-constexpr ls::mixed_precision<float> precision;
+using stored = ls::mixed_precision<float>::storage<ls::role::weight>;
 #else
-constexpr ls::mixed_precision<ls::bf16> precision;
+using stored = ls::mixed_precision<ls::bf16>::storage<ls::role::weight>;
 #endif
-static_assert(sizeof(precision) == 1);
