@@ -134,7 +134,7 @@ struct attention_layer : attention_tables<Model> {
         }
         if (!y) return;
         tensors<precision, typename tables::branch_table> scratch(*c.memory, c.tokens);
-        branch::forward(c, layer, draw_site::attention_branch, draw_site::attention_depth, x, kept.template get<"attended">(),
+        branch::forward(c, layer, draw_site::attention_branch, x, kept.template get<"attended">(),
                         w.template get<"out.weight">(), w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
     }
 
@@ -151,7 +151,7 @@ struct attention_layer : attention_tables<Model> {
             tensors<precision, typename tables::attended_gradient_table> scratch(*c.memory, c.tokens);
             tensors<precision, typename tables::turned_table> turned_scratch(*c.memory, c.tokens);
             const auto d_attended = scratch.template get<"d attended">();
-            const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, draw_site::attention_depth, dx,
+            const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, dx,
                                                    scratch.template get<"d branch">());
             c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">(), g.template get<"out.weight">());
             if constexpr (shape.bias) c.ops.linear_bias_gradient(d_branch, g.template get<"out.bias">().data);

@@ -24,7 +24,7 @@ struct residual_branch {
 
     /// y = x + thin(branch · Wᵀ + b). `scratch` is [tokens, width], used only when thinned.
     template <class Context, class Weight>
-    static void forward(Context& c, index layer, draw_site dropout, draw_site depth,
+    static void forward(Context& c, index layer, draw_site site,
                         typename Model::template const_view<role::residual> x,
                         typename Model::template const_view<role::activation> branch, Weight weight,
                         const typename Model::template storage<role::weight>* bias,
@@ -32,7 +32,7 @@ struct residual_branch {
                         typename Model::template view<role::residual> y) {
         if constexpr (thinned) {
             c.ops.template linear<Model>(branch, weight, bias, scratch, false);
-            c.ops.add_branch(x, scratch, thinning(c, layer, dropout, depth), c.pieces, y);
+            c.ops.add_branch(x, scratch, thinning(c, layer, site), c.pieces, y);
         } else {
             c.ops.copy(x, y);
             c.ops.template linear<Model>(branch, weight, bias, y, true);
@@ -41,12 +41,12 @@ struct residual_branch {
 
     /// The gradient that reaches the branch's product: thin(dy), in `scratch` when thinned, else dy itself.
     template <class Context>
-    static auto backward(Context& c, index layer, draw_site dropout, draw_site depth,
+    static auto backward(Context& c, index layer, draw_site site,
                          typename Model::template const_view<role::gradient> dy,
                          typename Model::template view<role::gradient> scratch)
         -> typename Model::template const_view<role::gradient> {
         if constexpr (thinned) {
-            c.ops.thin(dy, thinning(c, layer, dropout, depth), c.pieces, scratch);
+            c.ops.thin(dy, thinning(c, layer, site), c.pieces, scratch);
             return scratch;
         } else {
             return dy;
@@ -55,8 +55,8 @@ struct residual_branch {
 
 private:
     template <class Context>
-    static auto thinning(const Context& c, index layer, draw_site dropout, draw_site depth) {
-        return c.ops.thinning(c.seed, c.step, layer, static_cast<std::uint32_t>(dropout), static_cast<std::uint32_t>(depth),
+    static auto thinning(const Context& c, index layer, draw_site site) {
+        return c.ops.thinning(c.seed, c.step, layer, static_cast<std::uint32_t>(site),
                               c.training ? shape.dropout : 0.0, c.training ? skip_chance(layer) : 0.0);
     }
 };

@@ -15,8 +15,9 @@
 
 namespace longspan {
 
-/// Which draw of randomness a layer makes; with (seed, step, layer) it is one stream of the counter generator.
-enum class draw_site : std::uint32_t { embedding, attention_map, attention_branch, mlp_branch, attention_depth, mlp_depth };
+/// Which draw of randomness a layer makes; with (seed, step, layer) it is one stream of the counter generator. Each branch draws
+/// its own dropout and, per document, whether it is skipped.
+enum class draw_site : std::uint32_t { embedding, attention_map, attention_branch, mlp_branch };
 
 /// One micro-batch under way on a backend. `Statistic` is the policy's format for per-row numbers (float or double).
 template <class Backend, class Statistic, class Segment>

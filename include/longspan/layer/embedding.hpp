@@ -47,8 +47,7 @@ struct embedding_layer {
 private:
     template <class Context>
     static auto thinning(const Context& c) {
-        const auto site = static_cast<std::uint32_t>(draw_site::embedding);
-        return c.ops.thinning(c.seed, c.step, shape.layers, site, site, c.training ? shape.dropout : 0.0, 0.0);
+        return c.ops.thinning(c.seed, c.step, shape.layers, static_cast<std::uint32_t>(draw_site::embedding), c.training ? shape.dropout : 0.0, 0.0);
     }
 };
 

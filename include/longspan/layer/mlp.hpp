@@ -89,7 +89,7 @@ public:
         tensors<precision, activated_table> scratch(*c.memory, c.tokens);
         const auto activated = scratch.template get<"activated">();
         c.ops.template activate<shape.mlp>(kept.template get<"pre-activation">(), activated);
-        branch::forward(c, layer, draw_site::mlp_branch, draw_site::mlp_depth, x, activated, w.template get<"out.weight">(),
+        branch::forward(c, layer, draw_site::mlp_branch, x, activated, w.template get<"out.weight">(),
                         w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
     }
 
@@ -104,7 +104,7 @@ public:
             const auto d_activated = scratch.template get<"d activated">();
             const auto activated = scratch.template get<"activated">();
             const auto d_branch =
-                branch::backward(c, layer, draw_site::mlp_branch, draw_site::mlp_depth, dx, scratch.template get<"d branch">());
+                branch::backward(c, layer, draw_site::mlp_branch, dx, scratch.template get<"d branch">());
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated, false);
             c.ops.template activate_backward<shape.mlp>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
             c.ops.template linear_weight_gradient<Model>(d_branch, activated, g.template get<"out.weight">());

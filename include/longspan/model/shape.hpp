@@ -6,28 +6,10 @@
 //     constexpr ls::decoder_shape shape{.layers = 12, .width = 768, .heads = 12, .hidden = 2048, .vocabulary = 50304, .context = 8192};
 #pragma once
 
+#include <longspan/core/kinds.hpp>
 #include <longspan/core/types.hpp>
 
 namespace longspan {
-
-enum class norm_kind : unsigned char {
-    rms,   ///< x / rms(x) · w (Zhang & Sennrich, arXiv:1910.07467)
-    layer  ///< (x − mean) / deviation · w + b (Ba et al., arXiv:1607.06450)
-};
-
-enum class mlp_kind : unsigned char {
-    silu_gated,  ///< silu(x Wg) ⊙ (x Wu) · Wd, "SwiGLU" (Shazeer, arXiv:2002.05202)
-    gelu,        ///< gelu(x Wu) · Wd with the error function
-    gelu_tanh    ///< the same with GPT-2's tanh form
-};
-
-enum class position_kind : unsigned char {
-    rotary,      ///< rotated queries and keys (Su et al., arXiv:2104.09864), half-split pairing
-    learned,     ///< a table [context, width] added to the embedding
-    sinusoidal,  ///< the fixed table of Vaswani et al., arXiv:1706.03762
-    alibi,       ///< a slope per head added to the scores (Press et al., arXiv:2108.12409)
-    none
-};
 
 /// A decoder-only transformer with pre-normalisation. Widths in elements, context in tokens.
 struct decoder_shape {
