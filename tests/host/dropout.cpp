@@ -81,6 +81,28 @@ TEST_CASE("dropout: is its definition, in every format, for widths around a grou
     against_definition<float>(71, 2100);
 }
 
+TEST_CASE("dropout: random_bytes are the blocks' bytes, rows by position and groups by key, and keep_mask compares them") {
+    const ls::philox_key key = ls::key_of(site);
+    for (const ls::index rows : {1, 3, 5})
+        for (const ls::index groups : {1, 4, 7}) {
+            std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * groups * 16 + 8), 0xcc);
+            ls::host::random_bytes(key, ls::attention_map_counter(3, 2, 1000, 60), rows, groups, bytes.data());
+            for (ls::index r = 0; r < rows; ++r)
+                for (ls::index k = 0; k < 16 * groups; ++k)
+                    REQUIRE(bytes[static_cast<std::size_t>(r * groups * 16 + k)] ==
+                            ls::byte_of(ls::philox4x32(ls::attention_map_counter(3, 2, 1000 + r, 60 + k / 16), key), k % 16));
+            for (std::size_t guard = bytes.size() - 8; guard < bytes.size(); ++guard) REQUIRE(bytes[guard] == 0xcc);
+        }
+    std::uint8_t bytes[16];
+    for (int i = 0; i < 16; ++i) bytes[i] = static_cast<std::uint8_t>(i * 17);
+    using ls::host::pack;
+    const auto chosen = [](auto mask, auto one) { return select(mask, one, decltype(one)::zero()); };
+    const auto floats = chosen(ls::host::keep_mask<float>(bytes, 136), pack<float>::broadcast(1.0f));
+    const auto doubles = chosen(ls::host::keep_mask<double>(bytes + 8, 136), pack<double>::broadcast(1.0));
+    for (int i = 0; i < 16; ++i) REQUIRE((floats[i] == 1.0f) == (bytes[i] >= 136));
+    for (int i = 0; i < 8; ++i) REQUIRE((doubles[i] == 1.0) == (bytes[8 + i] >= 136));
+}
+
 TEST_CASE("dropout: a document's mask does not depend on where it lies, and in place is the same") {
     const ls::index width = 48;
     const std::vector<ls::piece> alone{{.document = 6, .position = 0, .begin = 0}};

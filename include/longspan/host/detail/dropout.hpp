@@ -8,8 +8,59 @@
 
 namespace longspan::host {
 
+namespace detail {
+
+using philox_words = register_t<std::uint32_t>;
+using philox_products = register_t<std::uint64_t>;
+
+/// The 64-bit products of the even lanes of a with `factor`.
+[[nodiscard]] LONGSPAN_INLINE philox_products even_products(philox_words a, std::uint32_t factor) {
+#if defined(__clang__) || !defined(__AVX2__)
+    return (reinterpret<philox_products>(a) & 0xffffffffu) * factor;
+#else  // g++ 12 multiplies 64 by 64 bits
+    using lanes = register_t<std::int32_t>;
+    const lanes x = reinterpret<lanes>(a), y = reinterpret<lanes>(factor - philox_words{});
+#if defined(__AVX512F__)
+    using wide = register_t<long long>;
+    return reinterpret<philox_products>(__builtin_ia32_pmuludq512_mask(x, y, wide{}, static_cast<unsigned char>(-1)));
+#else
+    return reinterpret<philox_products>(__builtin_ia32_pmuludq256(x, y));
+#endif
+#endif
+}
+
+typedef char sixteen_bytes __attribute__((vector_size(16)));
+
+struct philox_halves {
+    philox_words high, low;
+};
+
+[[nodiscard]] LONGSPAN_INLINE philox_halves multiply(philox_words a, std::uint32_t factor) {
+    const philox_products even = even_products(a, factor);
+    const philox_products odd = even_products(reinterpret<philox_words>(reinterpret<philox_products>(a) >> 32), factor);
+    constexpr std::uint64_t low = 0xffffffffu;
+    return {reinterpret<philox_words>((even >> 32) | (odd & ~low)), reinterpret<philox_words>((even & low) | (odd << 32))};
+}
+
+/// philox4x32 of one counter a lane.
+LONGSPAN_INLINE void philox_lanes(philox_words (&c)[4], philox_key key) {
+    std::uint32_t k0 = key.word[0], k1 = key.word[1];
+    for (int round = 0; round < 10; ++round) {
+        const philox_halves p0 = multiply(c[0], 0xD2511F53u), p1 = multiply(c[2], 0xCD9E8D57u);
+        c[0] = p1.high ^ c[1] ^ k0;
+        c[2] = p0.high ^ c[3] ^ k1;
+        c[1] = p1.low;
+        c[3] = p0.low;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+}  // namespace detail
+
 inline void random_bytes(philox_key key, const philox_block& first, index rows, index groups, std::uint8_t* out) {
-    constexpr int width = 16;  // blocks at a time: a register of 32-bit words
+    static_assert(std::endian::native == std::endian::little, "random_bytes: words are stored as they lie in registers");
+    constexpr int width = detail::register_bytes / 4;
     const index blocks = rows * groups;
     index row = 0, group = 0;
     for (index begin = 0; begin < blocks; begin += width) {
@@ -19,21 +70,17 @@ inline void random_bytes(philox_key key, const philox_block& first, index rows, 
             channels[i] = first.word[2] + static_cast<std::uint32_t>(group);
             if (++group == groups) group = 0, ++row;
         }
-        std::uint32_t word[4][width];
-        for (int i = 0; i < width; ++i) {
-            const philox_block drawn = philox4x32({{first.word[0], position[i], channels[i], first.word[3]}}, key);
-            for (int w = 0; w < 4; ++w) word[w][i] = drawn.word[w];
-        }
-        std::uint32_t ordered[4 * width];
+        detail::philox_words counter[4] = {
+            first.word[0] - detail::philox_words{}, {}, {}, first.word[3] - detail::philox_words{}};
+        std::memcpy(&counter[1], position, sizeof position);
+        std::memcpy(&counter[2], channels, sizeof channels);
+        detail::philox_lanes(counter, key);
+        std::uint32_t word[4][width], ordered[4 * width];
+        std::memcpy(word, counter, sizeof word);
         for (int i = 0; i < width; ++i)
             for (int w = 0; w < 4; ++w) ordered[4 * i + w] = word[w][i];
         const index left = blocks - begin < width ? blocks - begin : width;
-        if constexpr (std::endian::native == std::endian::little) {
-            std::memcpy(out + begin * philox_group, ordered, static_cast<std::size_t>(left * philox_group));
-        } else {
-            for (index b = 0; b < left * philox_group; ++b)
-                out[begin * philox_group + b] = static_cast<std::uint8_t>(ordered[b / 4] >> (8 * (b % 4)));
-        }
+        std::memcpy(out + begin * philox_group, ordered, static_cast<std::size_t>(left * philox_group));
     }
 }
 
@@ -44,9 +91,20 @@ LONGSPAN_INLINE pack_mask<T> keep_mask(const std::uint8_t* bytes, std::uint32_t 
     typedef std::uint8_t small __attribute__((vector_size(each)));
     pack_mask<T> keep;
     for (int i = 0; i < pack<T>::registers; ++i) {
-        small drawn;
-        std::memcpy(&drawn, bytes + i * each, sizeof drawn);
-        keep.part[i] = __builtin_convertvector(drawn, integers) >= static_cast<detail::lane_integer<T>>(threshold);
+        integers wide;
+#if defined(__AVX512F__) && !defined(__clang__)  // g++ 12 would take the bytes apart one by one
+        if constexpr (sizeof(T) == 4) {
+            detail::sixteen_bytes drawn;
+            std::memcpy(&drawn, bytes, sizeof drawn);
+            wide = __builtin_ia32_pmovzxbd512_mask(drawn, integers{}, static_cast<unsigned short>(-1));
+        } else
+#endif
+        {
+            small drawn;
+            std::memcpy(&drawn, bytes + i * each, sizeof drawn);
+            wide = __builtin_convertvector(drawn, integers);
+        }
+        keep.part[i] = wide >= static_cast<detail::lane_integer<T>>(threshold);
     }
     return keep;
 }
