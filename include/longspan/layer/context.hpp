@@ -10,6 +10,7 @@
 #include <longspan/core/piece.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/core/view.hpp>
+#include <longspan/layer/parameter.hpp>
 #include <longspan/memory/arena.hpp>
 #include <longspan/memory/tensors.hpp>
 
@@ -46,9 +47,9 @@ struct model_of {
     template <role R>
     using const_view = matrix_view<const storage<R>>;
     template <class Table>
-    using weights = class parameters<Table, const storage<role::weight>>;
+    using weights = parameters<Table, const storage<role::weight>>;
     template <class Table>
-    using gradients = class parameters<Table, storage<role::parameter_gradient>>;
+    using gradients = parameters<Table, storage<role::parameter_gradient>>;
 };
 
 }  // namespace longspan

@@ -51,7 +51,7 @@ struct head_layer {
     struct goal {
         const std::int32_t* targets = nullptr;       ///< −1: ignored
         const float* target_weights = nullptr;
-        float* token_losses = nullptr;               ///< written: each target's own loss
+        double* token_losses = nullptr;               ///< written: each target's own loss
         double scale = 1;                            ///< of the gradients (loss scaling); the loss itself is not scaled
     };
 

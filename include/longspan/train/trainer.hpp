@@ -121,11 +121,11 @@ public:
     /// Adds the gradients of one micro-batch to the store's sums and returns the sum of its losses; what `step` is made of, for
     /// trainers that own their loop. `token_losses`, when not empty, takes each target's loss [budget].
     template <class Phase = first_phase>
-    double accumulate_gradients(const token_batch& batch, std::span<float> token_losses = {});
+    double accumulate_gradients(const token_batch& batch, std::span<double> token_losses = {});
 
     /// Forward only: the sum of the targets' losses in nats. Nothing changes.
     template <class Phase = first_phase>
-    double evaluate(const token_batch& batch, std::span<float> token_losses = {});
+    double evaluate(const token_batch& batch, std::span<double> token_losses = {});
 
     /// Forward only; calls f(context, x) with the stream that leaves the last block, [tokens, width].
     template <class Phase = first_phase, class F>

@@ -89,7 +89,7 @@ auto trainer<Run, Backend>::with_context(const token_batch& batch, bool training
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<float> token_losses) {
+double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<double> token_losses) {
     using embedding = embedding_layer<model>;
     using head = head_layer<model>;
     return with_context<Phase>(batch, true, [&](auto& context) {
@@ -143,7 +143,7 @@ auto trainer<Run, Backend>::forward(const token_batch& batch, F&& f) {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<float> token_losses) {
+double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<double> token_losses) {
     using head = head_layer<model>;
     return forward<Phase>(batch, [&](auto& context, auto x) {
         const typename head::goal goal{batch.targets.data(), batch.weights.empty() ? nullptr : batch.weights.data(),
@@ -181,7 +181,8 @@ step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batch
     Backend ops;
     ops.zero(store_.gradients());
 
-    step_report report{.learning_rate = learning_rate};
+    step_report report;
+    report.learning_rate = learning_rate;
     double loss = 0, weight = 0;
     for (const token_batch& batch : micro_batches) {
         loss += accumulate_gradients<Phase>(batch);

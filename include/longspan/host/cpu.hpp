@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The host as a backend: the ops of this folder under the names that layers call. A backend is a value (a CUDA backend holds its
+// stream; this one holds nothing), its ops are its members, and the sizes which a plan needs are constant expressions of it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+
+#include <longspan/core/kinds.hpp>
+#include <longspan/core/normal.hpp>
+#include <longspan/host/activation.hpp>
+#include <longspan/host/adamw.hpp>
+#include <longspan/host/attention.hpp>
+#include <longspan/host/dropout.hpp>
+#include <longspan/host/embedding.hpp>
+#include <longspan/host/gemm.hpp>
+#include <longspan/host/loss.hpp>
+#include <longspan/host/norm.hpp>
+#include <longspan/host/position.hpp>
+#include <longspan/host/reduce.hpp>
+#include <longspan/host/residual.hpp>
+#include <longspan/host/rotary.hpp>
+#include <longspan/memory/arena.hpp>
+#include <longspan/precision/policy.hpp>
+
+namespace longspan::host {
+
+/// How a branch is thinned: the two rates, and the keys of their draws.
+struct branch_thinning {
+    branch_drop drop;
+    random_site site;
+};
+
+class cpu {
+public:
+    static constexpr bytes alignment = host_alignment;
+    static constexpr const char* name = "host";
+    using segment = attention_segment;
+
+    // --- dense products, in the operand format of the model's precision -------------------------------------------------------
+    template <class Model, class X, class W, class Y>
+    static void linear(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<Y> y, bool add) {
+        host::linear<rounding<Model>>(x, w, bias, y, accumulate{add});
+    }
+    template <class Model, class DY, class W, class DX>
+    static void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx, bool add) {
+        host::linear_input_gradient<rounding<Model>>(dy, w, dx, accumulate{add});
+    }
+    template <class Model, class DY, class X, class DW>
+    static void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) {
+        host::linear_weight_gradient<rounding<Model>>(dy, x, dw, accumulate::yes);
+    }
+    template <class DY, class DB>
+    static void linear_bias_gradient(matrix_view<DY> dy, DB* db) {
+        host::linear_bias_gradient(dy, db, accumulate::yes);
+    }
+
+    // --- norms ----------------------------------------------------------------------------------------------------------------
+    template <class X, class W, class Y, class S>
+    static void rms_norm(matrix_view<X> x, const W* w, double epsilon, matrix_view<Y> y, S* rstd) {
+        host::rms_norm(x, w, epsilon, y, rstd);
+    }
+    template <class DY, class X, class W, class S, class DX, class DW>
+    static void rms_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, bool add, DW* dw) {
+        host::rms_norm_backward(dy, x, w, rstd, dx, accumulate{add}, dw);
+    }
+    template <class X, class W, class Y, class S>
+    static void layer_norm(matrix_view<X> x, const W* w, const W* b, double epsilon, matrix_view<Y> y, S* mean, S* rstd) {
+        host::layer_norm(x, w, b, epsilon, y, mean, rstd);
+    }
+    template <class DY, class X, class W, class S, class DX, class DW>
+    static void layer_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* mean, const S* rstd, matrix_view<DX> dx,
+                                    bool add, DW* dw, DW* db) {
+        host::layer_norm_backward(dy, x, w, mean, rstd, dx, accumulate{add}, dw, db);
+    }
+    template <class X, class W, class Y, class S>
+    static void head_norm(matrix_view<X> x, const W* w, index head, double epsilon, matrix_view<Y> y, S* rstd) {
+        host::head_norm(x, w, head, epsilon, y, rstd);
+    }
+    template <class DY, class X, class W, class S, class DX, class DW>
+    static void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, index head, const S* rstd, matrix_view<DX> dx, DW* dw) {
+        host::head_norm_backward(dy, x, w, head, rstd, dx, dw);
+    }
+
+    // --- activations ------------------------------------------------------------------------------------------------------------
+    template <mlp_kind Kind, class X, class Y>
+    static void activate(matrix_view<X> x, matrix_view<Y> y) {
+        if constexpr (Kind == mlp_kind::silu_gated) host::silu_gated(x, y);
+        else if constexpr (Kind == mlp_kind::gelu) host::gelu(x, y);
+        else host::gelu_tanh(x, y);
+    }
+    /// Also makes the activation again.
+    template <mlp_kind Kind, class DY, class X, class DX, class Y>
+    static void activate_backward(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DX> dx, matrix_view<Y> y) {
+        if constexpr (Kind == mlp_kind::silu_gated) host::silu_gated_backward(dy, x, dx, y);
+        else if constexpr (Kind == mlp_kind::gelu) host::gelu_backward(dy, x, dx, y);
+        else host::gelu_tanh_backward(dy, x, dx, y);
+    }
+
+    // --- the stream: embedding, positions, branches -------------------------------------------------------------------------------
+    template <class W, class X>
+    static void embed(const std::int32_t* tokens, matrix_view<W> table, matrix_view<X> x) {
+        host::embed(tokens, table, x);
+    }
+    template <class DX, class DW>
+    static void embed_backward(matrix_view<DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, matrix_view<DW> d_table) {
+        host::embedding_backward(dx, tokens, sorted, d_table);
+    }
+    template <class W, class X>
+    static void add_learned_positions(const piece_table& pieces, matrix_view<W> table, matrix_view<X> x) {
+        host::add_learned_positions(pieces, table, x);
+    }
+    template <class DX, class DW>
+    static void learned_positions_backward(const piece_table& pieces, matrix_view<DX> dx, matrix_view<DW> d_table) {
+        host::learned_positions_backward(pieces, dx, d_table);
+    }
+    template <class X>
+    static void add_sinusoidal_positions(const piece_table& pieces, matrix_view<X> x) {
+        host::add_sinusoidal_positions(pieces, x);
+    }
+    template <class S>
+    static void rotary_table(const piece_table& pieces, index head, double base, matrix_view<S> cosines, matrix_view<S> sines) {
+        host::rotary_table(pieces, head, base, cosines, sines);
+    }
+    /// In place.
+    template <class X, class S>
+    static void rotary(matrix_view<X> x, index head, matrix_view<S> cosines, matrix_view<S> sines, bool forward) {
+        host::rotary(x, head, cosines, sines, x, forward ? direction::forward : direction::backward);
+    }
+    template <class X, class Y>
+    static void copy(matrix_view<X> x, matrix_view<Y> y) {
+        static_assert(std::is_same_v<std::remove_const_t<X>, Y>);
+        parallel_for(ceil_div(x.rows, 256), [&](index block) {
+            for (index r = block * 256; r < x.rows && r < (block + 1) * 256; ++r) {
+                std::memcpy(y.row(r), x.row(r), static_cast<std::size_t>(x.columns) * sizeof(Y));
+            }
+        });
+    }
+    [[nodiscard]] static branch_thinning thinning(std::uint64_t seed, std::uint64_t step, index layer, std::uint32_t site, double dropout,
+                                                  double skip) {
+        return {{dropout_rate(dropout), depth_rate(skip)}, {seed, step, static_cast<std::uint32_t>(layer), site}};
+    }
+    template <class X, class B, class Y>
+    static void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
+        host::residual(x, branch, y, pieces, thin.drop, thin.site);
+    }
+    template <class X, class Y>
+    static void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
+        host::residual_backward(x, y, pieces, thin.drop, thin.site);
+    }
+
+    // --- attention, loss: host/cpu_attention.hpp ------------------------------------------------------------------------------------
+    static void make_segments(const piece_table& pieces, segment* out) { self_attention_segments(pieces, out); }
+
+    template <class Model>
+    [[nodiscard]] static constexpr bytes attention_workspace(index tokens);
+    template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
+    static void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+                                  matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse);
+    template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
+    static void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+                                   matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse,
+                                   matrix_view<DO> d_out, matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink,
+                                   std::byte* workspace);
+
+    template <class Model>
+    [[nodiscard]] static constexpr bytes loss_workspace(index tokens) {
+        using format = typename Model::template storage<role::activation>;
+        return cross_entropy_workspace<format>(chunk<Model>(tokens), Model::shape.vocabulary);
+    }
+    template <class Model, class X, class W, class Goal, class DX, class DW>
+    [[nodiscard]] static double loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table,
+                                     std::byte* workspace) {
+        return linear_cross_entropy_gradients<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows), dx, d_table,
+                                                               space<Model>(workspace, x.rows)).loss;
+    }
+    template <class Model, class X, class W, class Goal>
+    [[nodiscard]] static double loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) {
+        return linear_cross_entropy<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows),
+                                                     space<Model>(workspace, x.rows)).loss;
+    }
+
+    // --- parameters -------------------------------------------------------------------------------------------------------------
+    template <class T>
+    static void zero(std::span<T> values) {
+        for_chunks(values.size(), [&](std::size_t begin, std::size_t count) { std::memset(values.data() + begin, 0, count * sizeof(T)); });
+    }
+    template <class T>
+    static void fill(std::span<T> values, double value) {
+        for (T& x : values) x = static_cast<T>(value);
+    }
+    /// Normals of the given deviation; a function of (seed, ordinal) and the element alone.
+    template <class T>
+    static void fill_normal(std::span<T> values, std::uint64_t seed, std::uint32_t ordinal, double deviation) {
+        const philox_key key = key_of({.seed = seed, .step = 0, .layer = ordinal, .site = initial_site});
+        for_chunks(values.size(), [&](std::size_t begin, std::size_t count) {
+            for (std::size_t i = begin; i < begin + count; i += 4) {  // chunks are multiples of 4
+                const normal_block drawn = normals(philox4x32(element_counter(static_cast<index>(i / 4)), key));
+                for (std::size_t j = i; j < i + 4 && j < begin + count; ++j) {
+                    values[j] = static_cast<T>(static_cast<double>(drawn.value[j - i]) * deviation);
+                }
+            }
+        });
+    }
+    template <class Master, class Weight>
+    static void round(std::span<Master> masters, std::span<Weight> weights) {
+        for_chunks(masters.size(), [&](std::size_t begin, std::size_t count) {
+            for (std::size_t i = begin; i < begin + count; ++i) weights[i] = from_compute<Weight>(masters[i]);
+        });
+    }
+    template <class T>
+    [[nodiscard]] static double sum_of_squares(std::span<T> values) {
+        return host::sum_of_squares(values);
+    }
+    template <class T>
+    [[nodiscard]] static index first_non_finite(std::span<T> values) {
+        return host::first_non_finite(values);
+    }
+    template <class Model, class Master, class Weight, class G, class M>
+    static void adamw(std::span<Master> masters, std::span<Weight> weights, std::span<G> gradients, std::span<M> first, std::span<M> second,
+                      const adamw_update& update) {
+        host::adamw_step(masters, weights, gradients, first, second, update);
+    }
+
+private:
+    static constexpr std::uint32_t initial_site = 0x696e6974;  // apart from every draw_site
+
+    /// What products round their operands to: nothing, unless the format is narrower than its storage.
+    template <class Model>
+    using rounding = std::conditional_t<std::is_same_v<typename Model::precision::operand, tf32_format>, tf32_format, void>;
+
+    template <class Model>
+    [[nodiscard]] static constexpr index chunk(index tokens) {
+        return Model::shape.loss_chunk < tokens ? Model::shape.loss_chunk : tokens;
+    }
+    template <class Model>
+    [[nodiscard]] static std::span<std::byte> space(std::byte* workspace, index tokens) {
+        return {workspace, static_cast<std::size_t>(loss_workspace<Model>(tokens))};
+    }
+    template <class Model, class Goal>
+    [[nodiscard]] static cross_entropy_options options(const Goal& to) {
+        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale, .token_weights = to.target_weights, .token_losses = to.token_losses};
+    }
+    template <class F>
+    static void for_chunks(std::size_t size, F&& f) {
+        constexpr std::size_t each = std::size_t{1} << 16;
+        parallel_for(ceil_div(static_cast<index>(size), static_cast<index>(each)), [&](index i) {
+            const std::size_t begin = static_cast<std::size_t>(i) * each;
+            f(begin, size - begin < each ? size - begin : each);
+        });
+    }
+};
+
+}  // namespace longspan::host
+
+#include <longspan/host/detail/cpu_attention.hpp>
