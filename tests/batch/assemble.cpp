@@ -102,6 +102,9 @@ TEST_CASE("assemble: no piece at all is a batch of padding") {
     CHECK(b.targets == std::vector<ls::token_id>(5, -1));
     CHECK(b.pieces == std::vector<ls::piece>{{-1, 0, 0}, {-1, 0, 5}, {-1, 0, 5}});
     CHECK(b.counts == ls::batch_counts{.batches = 1, .padding = 5});
+    // A batch without padding needs no piece for it.
+    ls::assemble(b, ls::text_documents{"abcde"}, std::vector{ls::planned_piece{0, 5, 0, 5, {0, 0, 0}}}, 5, 1);
+    CHECK(b.pieces == std::vector<ls::piece>{{0, 0, 0}});
 }
 
 TEST_CASE("assemble: weights belong to targets, and are summed") {

@@ -80,6 +80,7 @@ TEST_CASE("lay_bucketed: lengths within a batch are within a factor of two") {
         }
     CHECK(ls::lay_bucketed(std::vector<index>{4, 1, 3, 2, 4, 1}, 8, 99) ==
           ls::batch_layout{{{0, 0}, {2, 4}}, {{1, 0}, {5, 1}}, {{3, 0}}, {{4, 0}}});
+    CHECK(ls::lay_bucketed(std::vector<index>{4, 4, 4}, 8, 99) == ls::batch_layout{{{0, 0}, {1, 4}}, {{2, 0}}});
 }
 
 TEST_CASE("lay_padded: one piece a row") {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 
 #include <longspan/batch/loader.hpp>
@@ -172,14 +173,20 @@ TEST_CASE("batches: a loop over what a configuration trains on") {
 }
 
 TEST_CASE("batch_loader: an error in the thread is thrown where its batch would have come, and again") {
-    for (const index depth : {0, 1, 4}) {
-        ls::batch_loader<strategy, failing> loader(failing(corpus(), 40), context, {.seed = 2, .depth = depth});
+    index taken_inline = 0;
+    for (const index depth : {0, 1, 4, 1000}) {
+        const failing source(corpus(), 40);
+        ls::batch_loader<strategy, failing> loader(source, context, {.seed = 2, .depth = depth});
+        while (depth == 1000 && *source.left >= 0) std::this_thread::yield();  // the thread fails before anything is taken
+        if (depth == 1000) std::this_thread::sleep_for(std::chrono::milliseconds(20));
         index taken = 0;
         const auto take_all = [&] {
             for (; taken < 1000; ++taken) (void)loader.next();
         };
         CHECK_THROWS_WITH_AS(take_all(), "the disk is gone", ls::bad_corpus);
-        CHECK(taken > 0);
+        CHECK(taken > 4);
+        if (depth == 0) taken_inline = taken;
+        CHECK(taken == taken_inline);  // batches that were made before the error are handed out
         CHECK(loader.counts().batches == taken);
         CHECK(loader.state().batch == taken);
         CHECK_THROWS_WITH_AS((void)loader.next(), "the disk is gone", ls::bad_corpus);

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <map>
+#include <set>
 
 #include <longspan/batch/plan.hpp>
 
@@ -127,6 +128,18 @@ TEST_CASE("batch_plan: order is a function of the seed and the epoch alone") {
     CHECK(order(1, 0) != order(1, 1));
     CHECK(order(1, 1) != order(2, 0));
 
+    // Another epoch is not the same batches in another order: other documents meet.
+    const auto company = [&](index epoch) {
+        std::set<std::set<index>> groups;
+        for (const auto& batch : corpora::epoch_of(plan_of<decltype(ls::packed<256>)>(source, context, 1), epoch)) {
+            std::set<index> group;
+            for (const ls::planned_piece& p : batch) group.insert(p.place.document);
+            groups.insert(group);
+        }
+        return groups;
+    };
+    CHECK(company(0) != company(1));
+
     // Walking through an epoch leads to the same next epoch as going there at once, and back again.
     plan_of<decltype(ls::packed<256>)> plan(source, context, 1);
     while (plan.epoch() == 0) plan.advance();
@@ -163,7 +176,9 @@ TEST_CASE("batch_plan: several windows, and every place in them can be gone to")
     bare[3] = bare[199999] = 1;
     ls::text_documents sparse;
     for (const index size : bare) sparse.add(std::string(static_cast<std::size_t>(size), 'x'), "x");
-    CHECK(plan_of<decltype(ls::packed<64>.carry())>(sparse, context, 1).count_epoch(0).tokens == 2);
+    const ls::batch_counts two = plan_of<decltype(ls::packed<64>.carry())>(sparse, context, 1).count_epoch(0);
+    CHECK(two.tokens == 2);
+    CHECK(two.batches <= 2);
 }
 
 TEST_CASE("batch_plan: what cannot be planned is refused with a sentence") {

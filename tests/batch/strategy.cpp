@@ -65,4 +65,5 @@ TEST_CASE("a context that a strategy cannot serve is refused with a sentence") {
                          "A padded batch of 8 rows needs 16 pieces, a document and its padding in each; there is room for 3. "
                          "Say .pieces<N>().", ls::bad_argument);
     CHECK_NOTHROW(ls::padded<64>.pieces<16>().check(8));
+    CHECK_THROWS_AS(ls::padded<64>.pieces<15>().check(8), ls::bad_argument);
 }

@@ -26,7 +26,7 @@ TEST_CASE("hash64: blocks of a multiple of 8 bytes, one after another, are the w
     std::string text;
     for (int i = 0; i < 1003; ++i) text += static_cast<char>(i * 7);
     const std::string_view all = text;
-    for (const std::size_t cut : {0, 8, 64, 1000}) {
+    for (const std::size_t cut : {0U, 8U, 64U, 1000U}) {
         const std::uint64_t head = ls::hash64_block(all.substr(0, cut), 5);
         CHECK(ls::hash64_block(all.substr(cut), head) == ls::hash64_block(all, 5));
     }

@@ -130,15 +130,17 @@ TEST_CASE("text_files: a file that changes during a run is noticed, one that is 
     const scratch_folder here;
     const fs::path path = here.write("a.txt", "first text");
     const ls::text_files files(path);
-    fs::last_write_time(path, fs::last_write_time(path) + std::chrono::hours(1));
+    const fs::file_time_type written = fs::last_write_time(path);
+    fs::last_write_time(path, written + std::chrono::hours(1));
     CHECK(text_of(files, 0) == "first text");
     const std::string sentence =
         "A corpus must stay as it is during a run; \"" + fs::canonical(path).string() +
         "\" had 10 bytes at the start and has changed, shrunk or gone since.";
     here.write("a.txt", "other text");
-    fs::last_write_time(path, fs::last_write_time(path) + std::chrono::hours(2));
+    fs::last_write_time(path, written + std::chrono::hours(2));
     CHECK_THROWS_WITH_AS((void)text_of(files, 0), sentence.c_str(), ls::bad_corpus);
     here.write("a.txt", "first");
+    fs::last_write_time(path, written);  // whoever hides a change of the time does not hide the length
     CHECK_THROWS_WITH_AS((void)text_of(files, 0), sentence.c_str(), ls::bad_corpus);
     fs::remove(path);
     CHECK_THROWS_WITH_AS((void)text_of(files, 0), sentence.c_str(), ls::bad_corpus);
