@@ -207,7 +207,7 @@ TEST_CASE("batch_loader: a walk that makes no sense is refused with a sentence")
     other.corpus ^= 1;
     CHECK_THROWS_WITH_AS(loader(corpus(), context, {.resume = other}),
                          ("A run is resumed over the text that it began with; this corpus (110 documents, " +
-                          std::to_string(ls::total_tokens(corpus())).insert(1, ",") +
+                          ls::detail::grouped(ls::total_tokens(corpus())) +
                           " tokens) has other documents, or the same ones changed.").c_str(), ls::bad_corpus);
     other = start;
     other.context = 64;
