@@ -15,18 +15,13 @@ namespace longspan {
 
 namespace detail {
 
-/// Distances [low, high] that a band admits.
+/// Distances q − k that a band admits: low … high, both included.
 struct distances {
     index low, high;
 };
 
-/// Positions seen from a run under q − k ∈ [low, high], looking from queries to keys; from keys to queries the signs turn.
-LONGSPAN_HD constexpr any_all<1> band_keys(distances d, interval queries) {
-    return {just({queries.begin - d.high, queries.end - d.low}), just({queries.end - 1 - d.high, queries.begin + 1 - d.low})};
-}
-LONGSPAN_HD constexpr any_all<1> band_queries(distances d, interval keys) {
-    return {just({keys.begin + d.low, keys.end + d.high}), just({keys.end - 1 + d.low, keys.begin + 1 + d.high})};
-}
+/// Farther than any two positions lie apart.
+inline constexpr index any_distance = no_end / 2;
 
 /// A pattern from `Derived::band(arguments)`.
 template <class Derived, class Arguments>
@@ -38,10 +33,12 @@ struct band_pattern {
         return query - key >= d.low && query - key <= d.high;
     }
     LONGSPAN_HD [[nodiscard]] static constexpr any_all<1> keys(const arguments& a, index, interval queries) {
-        return band_keys(Derived::band(a), queries);
+        const distances d = Derived::band(a);
+        return {just({queries.begin - d.high, queries.end - d.low}), just({queries.end - 1 - d.high, queries.begin + 1 - d.low})};
     }
     LONGSPAN_HD [[nodiscard]] static constexpr any_all<1> queries(const arguments& a, index, interval keys) {
-        return band_queries(Derived::band(a), keys);
+        const distances d = Derived::band(a);
+        return {just({keys.begin + d.low, keys.end + d.high}), just({keys.end - 1 + d.low, keys.begin + 1 + d.high})};
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(const arguments& a, index, index query, index first_key) {
         const distances d = Derived::band(a);
@@ -56,11 +53,11 @@ struct band_pattern {
 }  // namespace detail
 
 struct full_pattern : detail::band_pattern<full_pattern, no_arguments> {
-    LONGSPAN_HD static constexpr detail::distances band(no_arguments) { return {-no_end / 2, no_end / 2}; }
+    LONGSPAN_HD static constexpr detail::distances band(no_arguments) { return {-detail::any_distance, detail::any_distance}; }
 };
 
 struct causal_pattern : detail::band_pattern<causal_pattern, no_arguments> {
-    LONGSPAN_HD static constexpr detail::distances band(no_arguments) { return {0, no_end / 2}; }
+    LONGSPAN_HD static constexpr detail::distances band(no_arguments) { return {0, detail::any_distance}; }
 };
 
 template <index Width>
@@ -74,7 +71,14 @@ struct window_width {
     index width = 1;
 };
 struct window_up_to_pattern : detail::band_pattern<window_up_to_pattern, window_width> {
-    LONGSPAN_HD static constexpr detail::distances band(window_width a) { return {1 - a.width, a.width - 1}; }
+    LONGSPAN_HD static constexpr detail::distances band(window_width a) {
+        // No distance is wider, and sums with positions stay below 2^63.
+        const index reach = a.width <= detail::any_distance ? a.width - 1 : detail::any_distance;
+        return {-reach, reach};
+    }
+    [[nodiscard]] static constexpr const char* complaint(window_width a, index) {
+        return a.width >= 1 ? nullptr : "window_up_to: a query sees at least itself, so the width is at least 1";
+    }
 };
 
 inline constexpr full_pattern full{};

@@ -1,39 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The algebra: `a & b` sees what both see, `a | b` what either sees. Everything is derived from the parts: predicates by && and
-// ||, intervals by intersection and union, mask words by & and |. Of the intervals, `any` of a union and `all` of an
-// intersection are exact; `all` of a union and `any` of an intersection are sound, and exact for the shipped patterns.
+// ||, intervals by intersection and union, mask words by & and |.
+//
+// Of the intervals, `any` of a union and `all` of an intersection are exact where the parts are. `all` of a union would miss
+// runs of which one part covers the beginning and the other the rest, so what a strip covers is set aside first
+// (`uncovered_keys`); `any` of an intersection is exact where the parts' sets overlap only where they agree on some element,
+// as bands and strips do. Elsewhere both stay sound: a tile is then tested without need.
 #pragma once
 
 #include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
 
-/// Run-time values of a composition; empty when both parts' are.
+/// Run-time values of a composition of which both parts have some.
 template <class A, class B>
 struct paired_arguments {
-    [[no_unique_address]] A left;
-    [[no_unique_address]] B right;
+    A left;
+    B right;
 };
 
+namespace detail {
+
+/// Takes the arguments of a composition apart. A part without arguments leaves the other's as they are, so that the arguments
+/// of `causal | prefix` are those of `prefix`.
+template <class A, class B>
+struct composed {
+    static constexpr bool left_empty = std::is_empty_v<typename A::arguments>;
+    static constexpr bool right_empty = std::is_empty_v<typename B::arguments>;
+    using arguments = std::conditional_t<left_empty, typename B::arguments,
+                                         std::conditional_t<right_empty, typename A::arguments,
+                                                            paired_arguments<typename A::arguments, typename B::arguments>>>;
+
+    LONGSPAN_HD static constexpr decltype(auto) left(const arguments& a) {
+        if constexpr (left_empty) return typename A::arguments{};
+        else if constexpr (right_empty) return (a);
+        else return (a.left);
+    }
+    LONGSPAN_HD static constexpr decltype(auto) right(const arguments& a) {
+        if constexpr (right_empty) return typename B::arguments{};
+        else if constexpr (left_empty) return (a);
+        else return (a.right);
+    }
+    [[nodiscard]] static constexpr const char* complaint(const arguments& a, index documents) {
+        const char* said = longspan::complaint<A>(left(a), documents);
+        return said != nullptr ? said : longspan::complaint<B>(right(a), documents);
+    }
+};
+
+}  // namespace detail
+
 template <pattern A, pattern B>
-struct both {
-    using arguments = paired_arguments<typename A::arguments, typename B::arguments>;
+struct both : detail::composed<A, B> {
+    using parts = detail::composed<A, B>;
+    using arguments = typename parts::arguments;
 
     LONGSPAN_HD [[nodiscard]] static constexpr bool contains(const arguments& a, index d, index query, index key) {
-        return A::contains(a.left, d, query, key) && B::contains(a.right, d, query, key);
+        return A::contains(parts::left(a), d, query, key) && B::contains(parts::right(a), d, query, key);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto keys(const arguments& a, index d, interval queries) {
-        return meet(A::keys(a.left, d, queries), B::keys(a.right, d, queries));
+        return meet(A::keys(parts::left(a), d, queries), B::keys(parts::right(a), d, queries));
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto queries(const arguments& a, index d, interval keys) {
-        return meet(A::queries(a.left, d, keys), B::queries(a.right, d, keys));
+        return meet(A::queries(parts::left(a), d, keys), B::queries(parts::right(a), d, keys));
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(const arguments& a, index d, index query, index first_key) {
-        return A::key_bits(a.left, d, query, first_key) & B::key_bits(a.right, d, query, first_key);
+        return A::key_bits(parts::left(a), d, query, first_key) & B::key_bits(parts::right(a), d, query, first_key);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t query_bits(const arguments& a, index d, index key, index first_query) {
-        return A::query_bits(a.left, d, key, first_query) & B::query_bits(a.right, d, key, first_query);
+        return A::query_bits(parts::left(a), d, key, first_query) & B::query_bits(parts::right(a), d, key, first_query);
     }
 
 private:
@@ -44,29 +79,48 @@ private:
 };
 
 template <pattern A, pattern B>
-struct either_of {
-    using arguments = paired_arguments<typename A::arguments, typename B::arguments>;
+struct either_of : detail::composed<A, B> {
+    using parts = detail::composed<A, B>;
+    using arguments = typename parts::arguments;
 
     LONGSPAN_HD [[nodiscard]] static constexpr bool contains(const arguments& a, index d, index query, index key) {
-        return A::contains(a.left, d, query, key) || B::contains(a.right, d, query, key);
+        return A::contains(parts::left(a), d, query, key) || B::contains(parts::right(a), d, query, key);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto keys(const arguments& a, index d, interval queries) {
-        return join(A::keys(a.left, d, queries), B::keys(a.right, d, queries));
+        const auto seen_by = [&](interval run) { return join(A::keys(parts::left(a), d, run), B::keys(parts::right(a), d, run)); };
+        return with_rest(seen_by, queries, uncovered_queries(a, d, queries));
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto queries(const arguments& a, index d, interval keys) {
-        return join(A::queries(a.left, d, keys), B::queries(a.right, d, keys));
+        const auto seen_by = [&](interval run) { return join(A::queries(parts::left(a), d, run), B::queries(parts::right(a), d, run)); };
+        return with_rest(seen_by, keys, uncovered_keys(a, d, keys));
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(const arguments& a, index d, index query, index first_key) {
-        return A::key_bits(a.left, d, query, first_key) | B::key_bits(a.right, d, query, first_key);
+        return A::key_bits(parts::left(a), d, query, first_key) | B::key_bits(parts::right(a), d, query, first_key);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t query_bits(const arguments& a, index d, index key, index first_query) {
-        return A::query_bits(a.left, d, key, first_query) | B::query_bits(a.right, d, key, first_query);
+        return A::query_bits(parts::left(a), d, key, first_query) | B::query_bits(parts::right(a), d, key, first_query);
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr interval uncovered_keys(const arguments& a, index d, interval keys) {
+        return longspan::uncovered_keys<A>(parts::left(a), d, longspan::uncovered_keys<B>(parts::right(a), d, keys));
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr interval uncovered_queries(const arguments& a, index d, interval queries) {
+        return longspan::uncovered_queries<A>(parts::left(a), d, longspan::uncovered_queries<B>(parts::right(a), d, queries));
     }
 
 private:
     template <int C, int D>
     LONGSPAN_HD static constexpr any_all<C + D> join(const any_all<C>& x, const any_all<D>& y) {
         return {unite(x.any, y.any), unite(x.all, y.all)};
+    }
+    // What all of a run see is what all of its uncovered part see.
+    template <class SeenBy>
+    LONGSPAN_HD static constexpr auto with_rest(const SeenBy& seen_by, interval run, interval rest) {
+        auto seen = seen_by(run);
+        if (rest == run) return seen;
+        seen.all = {};
+        if (rest.empty()) seen.all.append(everywhere);
+        else seen.all = seen_by(rest).all;
+        return seen;
     }
 };
 

@@ -2,7 +2,7 @@
 //
 // Sets of positions as sorted, disjoint, half-open intervals of fixed capacity: the arithmetic behind tile classes. A pattern
 // says of a run of queries which keys *any* of them sees and which keys *all* of them see; a key tile outside `any` is empty,
-// inside `all` full, else partial. Union and intersection merge two sorted lists: O(intervals), in registers, no tables.
+// inside `all` full, else partial. Union and intersection merge two sorted lists: O(intervals), no tables, 16 bytes an interval.
 #pragma once
 
 #include <cstdint>
@@ -25,23 +25,36 @@ struct interval {
 inline constexpr index no_end = index{1} << 62;
 inline constexpr interval everywhere{0, no_end};
 
+/// The part of a within b; may be empty.
+LONGSPAN_HD [[nodiscard]] constexpr interval overlap(interval a, interval b) {
+    return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+}
+
+/// What a set does with an interval beyond its capacity, which only run-time lists can reach.
+enum class overflow : bool {
+    join,  ///< the last interval grows over the gap: a superset, as `any` may be
+    drop   ///< the interval is left out: a subset, as `all` may be
+};
+
 /// At most Capacity disjoint, non-empty intervals, sorted, not touching one another.
 template <int Capacity>
 struct interval_set {
-    static_assert(Capacity >= 0);
+    static_assert(Capacity >= 1, "longspan: an interval_set has room for at least 1 interval");
     static constexpr int capacity = Capacity;
 
-    interval items[Capacity > 0 ? Capacity : 1];
+    interval items[Capacity];
     int count = 0;
 
     /// Appends an interval that begins at or behind the last one's begin; joins it to the last where they touch. Negative
-    /// positions are cut off. Beyond the capacity the last interval grows over the gap, so the set is then a superset.
+    /// positions are cut off.
+    template <overflow Beyond = overflow::join>
     LONGSPAN_HD constexpr void append(interval next) {
         if (next.begin < 0) next.begin = 0;
         if (next.empty()) return;
-        if (count > 0 && (next.begin <= items[count - 1].end || count == Capacity)) {
+        const bool touches = count > 0 && next.begin <= items[count - 1].end;
+        if (touches || (Beyond == overflow::join && count == Capacity)) {
             if (next.end > items[count - 1].end) items[count - 1].end = next.end;
-        } else {
+        } else if (count < Capacity) {
             items[count++] = next;
         }
     }
@@ -53,32 +66,33 @@ struct interval_set {
     }
 };
 
-/// A set of one interval.
+/// A set of one interval, or of none if it is empty.
 LONGSPAN_HD [[nodiscard]] constexpr interval_set<1> just(interval only) {
     interval_set<1> set{};
     set.append(only);
     return set;
 }
 
-template <int A, int B>
-LONGSPAN_HD [[nodiscard]] constexpr interval_set<A + B> unite(const interval_set<A>& a, const interval_set<B>& b) {
-    interval_set<A + B> result{};
+/// a ∪ b, in a set of Capacity intervals: by default one that cannot overflow.
+template <int Capacity = 0, overflow Beyond = overflow::join, int A, int B>
+LONGSPAN_HD [[nodiscard]] constexpr auto unite(const interval_set<A>& a, const interval_set<B>& b) {
+    interval_set<(Capacity > 0 ? Capacity : A + B)> result{};
     int i = 0, j = 0;
     while (i < a.count || j < b.count) {
         const bool from_a = j == b.count || (i < a.count && a.items[i].begin <= b.items[j].begin);
-        result.append(from_a ? a.items[i++] : b.items[j++]);
+        result.template append<Beyond>(from_a ? a.items[i++] : b.items[j++]);
     }
     return result;
 }
 
-template <int A, int B>
-LONGSPAN_HD [[nodiscard]] constexpr interval_set<(A + B > 0 ? A + B - 1 : 0)> intersect(const interval_set<A>& a, const interval_set<B>& b) {
-    interval_set<(A + B > 0 ? A + B - 1 : 0)> result{};
+/// a ∩ b, in a set of Capacity intervals: by default one that cannot overflow.
+template <int Capacity = 0, overflow Beyond = overflow::join, int A, int B>
+LONGSPAN_HD [[nodiscard]] constexpr auto intersect(const interval_set<A>& a, const interval_set<B>& b) {
+    interval_set<(Capacity > 0 ? Capacity : A + B - 1)> result{};
     int i = 0, j = 0;
     while (i < a.count && j < b.count) {
-        const interval x = a.items[i], y = b.items[j];
-        result.append({x.begin > y.begin ? x.begin : y.begin, x.end < y.end ? x.end : y.end});
-        if (x.end < y.end) ++i;
+        result.template append<Beyond>(overlap(a.items[i], b.items[j]));
+        if (a.items[i].end < b.items[j].end) ++i;
         else ++j;
     }
     return result;

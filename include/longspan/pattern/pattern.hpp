@@ -2,9 +2,11 @@
 //
 // The attention axis: which keys each query sees. A pattern is an empty constexpr value whose type carries everything; kernels
 // take the type. `contains` over positions within a document is the definition; the rest must agree with it, and tests prove by
-// brute force that it does. Documents never see each other, whatever the pattern.
+// brute force that it does. Documents never see each other, whatever the pattern (pattern/documents.hpp).
 //
 //     constexpr auto attention = ls::causal & (ls::window<1024> | ls::first<64>);
+//
+// Memory: none. A tile's class costs O(intervals), whatever the length of the sequence.
 #pragma once
 
 #include <concepts>
@@ -25,8 +27,12 @@ enum class tile_class : std::uint8_t { empty, partial, full };
 ///   contains(a, d, q, k)    the definition
 ///   keys(a, d, queries)     any_all over key positions, for a non-empty run of queries
 ///   queries(a, d, keys)     any_all over query positions, for a non-empty run of keys: the backward's view
-///   key_bits(a, d, q, k0)   bit i: contains(q, k0 + i)
-///   query_bits(a, d, k, q0) bit i: contains(q0 + i, k)
+///   key_bits(a, d, q, k0)   bit i: contains(q, k0 + i); k0 may be negative, and the bits of negative positions mean nothing
+///   query_bits(a, d, k, q0) bit i: contains(q0 + i, k); likewise
+/// Optional, for exactness and for messages:
+///   uncovered_keys(a, d, keys)        the part of a run of keys that not every query sees
+///   uncovered_queries(a, d, queries)  the part of a run of queries that do not see every key
+///   complaint(a, documents)           a sentence on arguments that cannot be, or nullptr
 template <class P>
 concept pattern = std::is_empty_v<P> && requires(const typename P::arguments& a, index n, interval run) {
     requires std::is_trivially_copyable_v<typename P::arguments>;
@@ -44,21 +50,46 @@ using pattern_of = std::remove_cvref_t<decltype(Value)>;
 /// The arguments of a pattern that has none.
 struct no_arguments {};
 
+/// Intervals at most in what `keys` and `queries` return: constants that size what a kernel keeps per tile.
+template <pattern P>
+inline constexpr int key_capacity = decltype(P::keys(typename P::arguments{}, 0, interval{}))::capacity;
+template <pattern P>
+inline constexpr int query_capacity = decltype(P::queries(typename P::arguments{}, 0, interval{}))::capacity;
+
+/// The part of a run of keys that P does not show to every query; the whole run for patterns that do not say.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr interval uncovered_keys(const typename P::arguments& a, index document, interval keys) {
+    if constexpr (requires { P::uncovered_keys(a, document, keys); }) return P::uncovered_keys(a, document, keys);
+    else return keys;
+}
+
+/// The part of a run of queries to which P does not show every key; the whole run for patterns that do not say.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr interval uncovered_queries(const typename P::arguments& a, index document, interval queries) {
+    if constexpr (requires { P::uncovered_queries(a, document, queries); }) return P::uncovered_queries(a, document, queries);
+    else return queries;
+}
+
+/// What is wrong with a pattern's arguments for a batch of so many documents, as a sentence; nullptr if nothing is.
+template <pattern P>
+[[nodiscard]] constexpr const char* complaint(const typename P::arguments& a, index documents) {
+    if constexpr (requires { P::complaint(a, documents); }) return P::complaint(a, documents);
+    else return nullptr;
+}
+
 /// The class of a tile against what any and all of its other side see.
 template <int Capacity>
 LONGSPAN_HD [[nodiscard]] constexpr tile_class classify(const any_all<Capacity>& seen, interval tile) {
     bool touched = false;
-    for (int i = 0; i < seen.any.count; ++i) {
-        touched = touched || (seen.any.items[i].begin < tile.end && tile.begin < seen.any.items[i].end);
-    }
-    if (!touched) return tile_class::empty;
+    for (int i = 0; i < seen.any.count; ++i) touched = touched || !overlap(seen.any.items[i], tile).empty();
+    if (!touched || tile.empty()) return tile_class::empty;
     for (int i = 0; i < seen.all.count; ++i) {
-        if (seen.all.items[i].begin <= tile.begin && tile.end <= seen.all.items[i].end) return tile_class::full;
+        if (overlap(seen.all.items[i], tile) == tile) return tile_class::full;
     }
     return tile_class::partial;
 }
 
-/// The class of queries × keys under P, within one document.
+/// The class of queries × keys under P, within one document; empty if either run is.
 template <pattern P>
 LONGSPAN_HD [[nodiscard]] constexpr tile_class classify(const typename P::arguments& a, index document, interval queries, interval keys) {
     if (queries.empty() || keys.empty()) return tile_class::empty;

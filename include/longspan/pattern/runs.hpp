@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The live tiles of a tile on the other side, as maximal runs of one class, in order: what a kernel walks. The sets of the
-// calculus are merged once; then each run costs O(1), and an empty tile costs nothing at all.
+// calculus are merged once; then each run costs O(1) and an empty tile nothing at all: O(runs + intervals) for a whole row of
+// tiles, 32 bytes per interval of the pattern's capacity.
 #pragma once
 
 #include <longspan/pattern/pattern.hpp>
@@ -17,66 +18,75 @@ struct tile_run {
     friend constexpr bool operator==(const tile_run&, const tile_run&) = default;
 };
 
-namespace detail {
+/// Walks the live tiles of a range: tile i holds positions [range.begin + i·tile, … + tile), the last cut at range.end.
+template <int Capacity>
+struct run_walk {
+    any_all<Capacity> seen;
+    interval range;
+    index tile;
+    index next_tile = 0;  ///< tiles before this one are settled
+    int any_next = 0;     ///< the first interval of `any` that may still matter
+    int all_next = 0;     ///< the first interval of `all` that may still matter
 
-/// Tiles of `tile` positions cut `range` from its begin; the last may be short. Calls f(tile_run) for the live ones.
-template <int Capacity, class F>
-LONGSPAN_HD constexpr void walk_runs(const any_all<Capacity>& seen, interval range, index tile, F&& f) {
-    const index count = ceil_div(range.length() > 0 ? range.length() : 0, tile);
-    const auto at_most = [](index a, index b) { return a < b ? a : b; };
-    const auto emit = [&](index first, index last, tile_class kind) {
-        if (first < last) f(tile_run{first, last, kind});
-    };
-    index done = 0;  // tiles before this one are settled
-    int inner = 0;   // the first interval of `all` that may still matter
-    for (int i = 0; i < seen.any.count; ++i) {
-        index first = seen.any.items[i].begin <= range.begin ? 0 : (seen.any.items[i].begin - range.begin) / tile;
-        if (first < done) first = done;
-        index last = seen.any.items[i].end <= range.begin ? 0 : ceil_div(at_most(seen.any.items[i].end, range.end) - range.begin, tile);
-        // An interval of `any` that begins in the last tile of this one joins it, so that no tile is named twice.
-        while (i + 1 < seen.any.count && last > first && seen.any.items[i + 1].begin < range.begin + last * tile) {
-            ++i;
-            last = ceil_div(at_most(seen.any.items[i].end, range.end) - range.begin, tile);
+    /// The next run; false behind the last.
+    LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
+        while (any_next < seen.any.count && begin_of(next_tile) >= seen.any.items[any_next].end) ++any_next;
+        if (any_next == seen.any.count) return false;
+        const index first = larger(next_tile, touched_from(seen.any.items[any_next]));
+        if (first >= count()) return false;
+
+        // The next stretch of whole tiles inside one interval of `all`.
+        index whole_first = no_end, whole_last = no_end;
+        for (; all_next < seen.all.count; ++all_next) {
+            whole_first = larger(first, whole_from(seen.all.items[all_next]));
+            whole_last = whole_to(seen.all.items[all_next]);
+            if (whole_first < whole_last) break;
+            whole_first = no_end;
         }
-        last = at_most(last, count);
-        while (first < last) {
-            // The next stretch of whole tiles inside one interval of `all`.
-            index whole_first = last, whole_last = last;
-            for (; inner < seen.all.count; ++inner) {
-                const interval all = seen.all.items[inner];
-                const index begin = all.begin <= range.begin ? 0 : ceil_div(all.begin - range.begin, tile);
-                const index end = all.end >= range.end ? count : all.end <= range.begin ? 0 : (all.end - range.begin) / tile;
-                const index from = begin < first ? first : begin;
-                if (from >= end) continue;
-                if (from < last) {
-                    whole_first = from;
-                    whole_last = at_most(end, last);
-                }
-                break;
+        if (whole_first == first) {
+            run = {first, whole_last, tile_class::full};
+        } else {
+            index last = touched_to(seen.any.items[any_next]);
+            while (last < whole_first && any_next + 1 < seen.any.count && touched_from(seen.any.items[any_next + 1]) <= last) {
+                last = touched_to(seen.any.items[++any_next]);
             }
-            emit(first, whole_first, tile_class::partial);
-            emit(whole_first, whole_last, tile_class::full);
-            first = whole_last;
+            run = {first, last < whole_first ? last : whole_first, tile_class::partial};
         }
-        if (last > done) done = last;
+        next_tile = run.last;
+        return true;
     }
-}
 
-}  // namespace detail
+private:
+    LONGSPAN_HD static constexpr index larger(index a, index b) { return a > b ? a : b; }
+    LONGSPAN_HD constexpr index count() const { return ceil_div(range.length(), tile); }
+    LONGSPAN_HD constexpr index begin_of(index i) const { return range.begin + i * tile; }
+    // Tiles [touched_from, touched_to) hold a position of the interval; [whole_from, whole_to) lie inside it.
+    LONGSPAN_HD constexpr index touched_from(interval x) const { return floor_of(x.begin); }
+    LONGSPAN_HD constexpr index touched_to(interval x) const { return ceil_of(x.end); }
+    LONGSPAN_HD constexpr index whole_from(interval x) const { return ceil_of(x.begin); }
+    LONGSPAN_HD constexpr index whole_to(interval x) const { return x.end >= range.end ? count() : floor_of(x.end); }
+    LONGSPAN_HD constexpr index floor_of(index at) const {
+        return at >= range.end ? count() : at <= range.begin ? 0 : (at - range.begin) / tile;
+    }
+    LONGSPAN_HD constexpr index ceil_of(index at) const {
+        return at >= range.end ? count() : at <= range.begin ? 0 : ceil_div(at - range.begin, tile);
+    }
+};
 
-/// The live key tiles of a non-empty run of queries: tile i holds keys [key_range.begin + i·tile, … + tile), the last cut at
-/// key_range.end. Positions within the document.
+/// The live key tiles of a run of queries: calls f(tile_run) for each run of them, in order. Positions within the document.
 template <pattern P, class F>
 LONGSPAN_HD constexpr void for_each_run(const typename P::arguments& a, index document, interval queries, interval key_range, index tile, F&& f) {
     if (queries.empty() || key_range.empty()) return;
-    detail::walk_runs(P::keys(a, document, queries), key_range, tile, f);
+    run_walk<key_capacity<P>> walk{P::keys(a, document, queries), key_range, tile};
+    for (tile_run run{}; walk.next(run);) f(run);
 }
 
-/// The live query tiles of a non-empty run of keys: the transposed walk, for a backward that keeps keys.
+/// The live query tiles of a run of keys: the transposed walk, for a backward that keeps keys.
 template <pattern P, class F>
 LONGSPAN_HD constexpr void for_each_query_run(const typename P::arguments& a, index document, interval keys, interval query_range, index tile, F&& f) {
     if (keys.empty() || query_range.empty()) return;
-    detail::walk_runs(P::queries(a, document, keys), query_range, tile, f);
+    run_walk<query_capacity<P>> walk{P::queries(a, document, keys), query_range, tile};
+    for (tile_run run{}; walk.next(run);) f(run);
 }
 
 }  // namespace longspan

@@ -4,7 +4,9 @@
 // that wants them dense reorders the sequence by remainder.
 //
 //     strided<S>             (q − k) mod S = 0 (Child et al., "Sparse Transformers", arXiv:1904.10509)
-//     dilated_window<W, S>   W keys on each side, S apart: window<W·S> & strided<S>; causal, W keys with the query's own
+//     dilated_window<W, S>   |q − k| < W·S and strided<S>: causal, W keys, the query's own included (arXiv:2004.05150)
+//
+// One interval each way, wherever the comb's teeth stand: an empty tile between two teeth is visited as a partial one.
 #pragma once
 
 #include <longspan/pattern/band.hpp>
@@ -46,8 +48,20 @@ private:
 template <index Step>
 inline constexpr strided_pattern<Step> strided{};
 
+namespace detail {
+
 template <index Width, index Step>
-inline constexpr both<window_pattern<Width * Step>, strided_pattern<Step>> dilated_window{};
+struct dilated {
+    static_assert(Width >= 1, "dilated_window<W, S>: a query sees at least itself, so W is at least 1");
+    static_assert(Step >= 1, "dilated_window<W, S>: keys lie S apart, so S is at least 1");
+    // The widest distance is (W − 1)·S; a window no wider than needed keeps the tiles behind it empty.
+    using type = both<window_pattern<(Width >= 1 && Step >= 1 ? (Width - 1) * Step + 1 : 1)>, strided_pattern<(Step >= 1 ? Step : 1)>>;
+};
+
+}  // namespace detail
+
+template <index Width, index Step>
+inline constexpr typename detail::dilated<Width, Step>::type dilated_window{};
 
 static_assert(pattern<strided_pattern<1>>);
 
