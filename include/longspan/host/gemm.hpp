@@ -8,7 +8,7 @@
 //
 // Deterministic: each element is one sum in a fixed order of the depth (for a weight's gradient: of the tokens), whatever the
 // number of threads, the number of tokens beside it, or its place. Allocates nothing but one scratch per thread, at that
-// thread's first product (786 KiB in floats, 528 KiB more for two-byte results: detail/product.hpp).
+// thread's first product (560 KiB in floats, 528 KiB more for two-byte results: detail/product.hpp).
 //
 // Legend: t tokens, in and out widths. Rows of a view may be any stride apart; a result must not overlap an operand.
 // Throws bad_argument where shapes do not fit.
