@@ -9,7 +9,7 @@
 
 #include <longspan/layer/context.hpp>
 #include <longspan/layer/parameter.hpp>
-#include <longspan/model/shape.hpp>
+#include <longspan/core/kinds.hpp>
 
 namespace longspan {
 

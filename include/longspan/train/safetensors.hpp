@@ -9,7 +9,7 @@
 // to 0, by offsets that run backwards, and by numbers that a lax JSON reader let through (docs of each case in
 // tests/train/safetensors.cpp). Tensors go into memory of the caller's, read in place (pread), so one reader serves several
 // threads. Memory: the header, about 300 bytes a tensor.
-// Reference: https://huggingface.co/docs/safetensors (format) and its validator, safetensors/src/tensor.rs.
+// Reference: the safetensors format and its validator, safetensors/src/tensor.rs.
 #pragma once
 
 #include <bit>
