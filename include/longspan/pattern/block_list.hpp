@@ -78,19 +78,9 @@ struct block_list_pattern {
     /// Offsets that increase, ids that increase within a row and lie in range, and two lists that hold the same pairs.
     [[nodiscard]] static constexpr const char* complaint(const block_lists& a, index) {
         if (a.block < 1) return "block_list: a block holds at least 1 position, but block is smaller";
-        for (const block_rows* rows : {&a.keys_of_query, &a.queries_of_key}) {
-            const index others = (rows == &a.keys_of_query ? a.queries_of_key : a.keys_of_query).count;
-            if (rows->count < 0 || rows->offsets == nullptr) return "block_list: expected offsets of both directions, but none were given";
-            if (rows->offsets[0] != 0) return "block_list: the first offset is 0, but another came";
-            for (index r = 0; r < rows->count; ++r) {
-                if (rows->offsets[r + 1] < rows->offsets[r]) return "block_list: offsets never decrease, but one does";
-                if (rows->offsets[r + 1] > rows->offsets[r] && rows->ids == nullptr) return "block_list: expected ids, but none were given";
-                for (index i = rows->offsets[r]; i < rows->offsets[r + 1]; ++i) {
-                    if (rows->ids[i] < 0 || rows->ids[i] >= others) return "block_list: an id names a block that the other direction does not have";
-                    if (i > rows->offsets[r] && rows->ids[i] <= rows->ids[i - 1]) return "block_list: ids increase within a row, but one does not";
-                }
-            }
-        }
+        const char* said = complaint(a.keys_of_query, a.queries_of_key.count);
+        if (said == nullptr) said = complaint(a.queries_of_key, a.keys_of_query.count);
+        if (said != nullptr) return said;
         if (a.keys_of_query.offsets[a.keys_of_query.count] != a.queries_of_key.offsets[a.queries_of_key.count]) {
             return "block_list: both directions hold the same pairs, but their numbers differ";
         }
@@ -103,6 +93,19 @@ struct block_list_pattern {
     }
 
 private:
+    static constexpr const char* complaint(const block_rows& rows, index others) {
+        if (rows.count < 0 || rows.offsets == nullptr) return "block_list: expected offsets of both directions, but none were given";
+        if (rows.offsets[0] != 0) return "block_list: the first offset is 0, but another came";
+        for (index r = 0; r < rows.count; ++r) {
+            if (rows.offsets[r + 1] < rows.offsets[r]) return "block_list: offsets never decrease, but one does";
+            if (rows.offsets[r + 1] > rows.offsets[r] && rows.ids == nullptr) return "block_list: expected ids, but none were given";
+            for (index i = rows.offsets[r]; i < rows.offsets[r + 1]; ++i) {
+                if (rows.ids[i] < 0 || rows.ids[i] >= others) return "block_list: an id names a block that the other direction does not have";
+                if (i > rows.offsets[r] && rows.ids[i] <= rows.ids[i - 1]) return "block_list: ids increase within a row, but one does not";
+            }
+        }
+        return nullptr;
+    }
     template <overflow Beyond>
     LONGSPAN_HD static constexpr interval_set<Intervals> stretches(const block_rows& rows, index block, index row) {
         interval_set<Intervals> set{};

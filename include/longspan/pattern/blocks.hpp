@@ -10,12 +10,13 @@
 // Reference: Zaheer et al., "Big Bird", arXiv:2007.14062.
 #pragma once
 
+#include <utility>
+
 #include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
 
-/// Which of QueryBlocks × KeyBlocks blocks of Block × Block positions are seen. A plain aggregate, so that it can be a template
-/// argument.
+/// Which of QueryBlocks × KeyBlocks blocks of Block × Block positions are seen.
 template <index Block, index QueryBlocks, index KeyBlocks = QueryBlocks>
 struct block_map {
     static_assert(Block >= 1, "block_map<B, Q, K>: a block holds at least 1 position, so B is at least 1");
@@ -24,12 +25,9 @@ struct block_map {
     static constexpr index query_blocks = QueryBlocks;
     static constexpr index key_blocks = KeyBlocks;
 
-    std::uint32_t words[QueryBlocks][(KeyBlocks + 31) / 32]{};
+    static constexpr index word_count = (QueryBlocks * KeyBlocks + 31) / 32;
 
-    LONGSPAN_HD [[nodiscard]] constexpr bool sees(index query_block, index key_block) const {
-        return query_block >= 0 && query_block < QueryBlocks && key_block >= 0 && key_block < KeyBlocks &&
-               ((words[query_block][key_block / 32] >> (key_block % 32)) & 1u) != 0;
-    }
+    std::uint32_t words[word_count]{};  ///< bit q·KeyBlocks + k
 };
 
 /// The map of `sees(query block, key block)`.
@@ -39,7 +37,7 @@ template <index Block, index QueryBlocks, index KeyBlocks = QueryBlocks, class S
     block_map<Block, QueryBlocks, KeyBlocks> map{};
     for (index q = 0; q < QueryBlocks; ++q) {
         for (index k = 0; k < KeyBlocks; ++k) {
-            if (sees(q, k)) map.words[q][k / 32] |= 1u << (k % 32);
+            if (sees(q, k)) map.words[(q * KeyBlocks + k) / 32] |= 1u << ((q * KeyBlocks + k) % 32);
         }
     }
     return map;
@@ -84,33 +82,53 @@ LONGSPAN_HD constexpr std::uint32_t block_bits(index first, index block, const S
 
 }  // namespace detail
 
-template <auto Map>
+/// The map's bits are integers of the type: nvcc 13.0 passes neither objects nor `auto` through a kernel's template arguments.
+/// So a symbol grows by 12 characters per 32 blocks; maps beyond some 64 × 64 blocks are better run-time lists (block_list).
+template <index Block, index QueryBlocks, index KeyBlocks, std::uint32_t... Words>
 struct blocks_pattern {
-    static_assert(detail::is_block_map<std::remove_cvref_t<decltype(Map)>>,
-                  "blocks<map>: the map is an ls::block_map<B, Q, K>, as ls::block_map_of<B, Q, K>(sees) makes them");
     using arguments = no_arguments;
-    using map = std::remove_cvref_t<decltype(Map)>;
 
     LONGSPAN_HD [[nodiscard]] static constexpr bool contains(no_arguments, index, index query, index key) {
-        return Map.sees(query / map::block, key / map::block);
+        return sees(query / Block, key / Block);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto keys(no_arguments, index, interval queries) {
-        return detail::blocks_seen<(map::key_blocks + 1) / 2>(queries, map::block, map::query_blocks, map::key_blocks,
-                                                              [](index q, index k) { return Map.sees(q, k); });
+        return detail::blocks_seen<(KeyBlocks + 1) / 2>(queries, Block, QueryBlocks, KeyBlocks, [](index q, index k) { return sees(q, k); });
     }
     LONGSPAN_HD [[nodiscard]] static constexpr auto queries(no_arguments, index, interval keys) {
-        return detail::blocks_seen<(map::query_blocks + 1) / 2>(keys, map::block, map::key_blocks, map::query_blocks,
-                                                                [](index k, index q) { return Map.sees(q, k); });
+        return detail::blocks_seen<(QueryBlocks + 1) / 2>(keys, Block, KeyBlocks, QueryBlocks, [](index k, index q) { return sees(q, k); });
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(no_arguments, index, index query, index first_key) {
-        return detail::block_bits(first_key, map::block, [query](index k) { return Map.sees(query / map::block, k); });
+        return detail::block_bits(first_key, Block, [query](index k) { return sees(query / Block, k); });
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t query_bits(no_arguments, index, index key, index first_query) {
-        return detail::block_bits(first_query, map::block, [key](index q) { return Map.sees(q, key / map::block); });
+        return detail::block_bits(first_query, Block, [key](index q) { return sees(q, key / Block); });
+    }
+
+private:
+    LONGSPAN_HD static constexpr bool sees(index query_block, index key_block) {
+        if (query_block < 0 || query_block >= QueryBlocks || key_block < 0 || key_block >= KeyBlocks) return false;
+        constexpr std::uint32_t words[]{Words...};  // local: device code may not read a static array of the host
+        const index bit = query_block * KeyBlocks + key_block;
+        return ((words[bit / 32] >> (bit % 32)) & 1u) != 0;
     }
 };
 
+namespace detail {
+
 template <auto Map>
-inline constexpr blocks_pattern<Map> blocks{};
+consteval auto blocks_of() {
+    using map = std::remove_cvref_t<decltype(Map)>;
+    static_assert(is_block_map<map>, "blocks<map>: the map is an ls::block_map, as ls::block_map_of<B, Q, K>(sees) makes them");
+    if constexpr (is_block_map<map>) {
+        return []<std::size_t... I>(std::index_sequence<I...>) {
+            return blocks_pattern<map::block, map::query_blocks, map::key_blocks, Map.words[I]...>{};
+        }(std::make_index_sequence<static_cast<std::size_t>(map::word_count)>{});
+    }
+}
+
+}  // namespace detail
+
+template <auto Map>
+inline constexpr auto blocks = detail::blocks_of<Map>();
 
 }  // namespace longspan

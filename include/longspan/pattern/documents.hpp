@@ -52,50 +52,101 @@ LONGSPAN_HD constexpr interval_set<Capacity> to_tokens(const interval_set<Capaci
     return tokens;
 }
 
-/// Runs of a batch's tiles: `seen_from(piece, positions)` is what a run within a piece sees.
-template <class SeenFrom, class F>
-LONGSPAN_HD constexpr void walk_documents(const piece_list& batch, interval run, index tile, const SeenFrom& seen_from, F& f) {
-    run = overlap(run, {0, batch.tokens});
-    if (run.empty()) return;
-    const index first_piece = batch.piece_of(run.begin);
-    const bool alone = run.end <= batch.extent(first_piece).end;
-    tile_run pending{};  // the run that the next piece may still prolong
-    for (index p = first_piece; p < batch.count && batch.extent(p).begin < run.end; ++p) {
-        const interval part = overlap(run, batch.extent(p));
-        if (part.empty()) continue;
-        auto seen = seen_from(p, shifted(part, batch.shift(p)));
-        seen.any = to_tokens(seen.any, batch.shift(p), batch.extent(p));
-        // Tokens of two documents never see one key both.
-        if (alone) seen.all = to_tokens(seen.all, batch.shift(p), batch.extent(p));
-        else seen.all.count = 0;
-        run_walk<decltype(seen)::capacity> walk{seen, {0, batch.tokens}, tile};
-        walk.next_tile = pending.last;  // the tile that two documents share is named already
-        for (tile_run found{}; walk.next(found);) {
-            if (found.first == pending.last && found.kind == pending.kind && pending.first < pending.last) {
-                pending.last = found.last;
-            } else {
-                if (pending.first < pending.last) f(pending);
-                pending = found;
+/// Which side of a pattern a walk looks from.
+enum class side : bool { queries, keys };
+
+}  // namespace detail
+
+/// Walks the live tiles of a batch for a run of its tokens: tile i holds tokens [i·tile, … + tile). From key_runs or query_runs.
+template <pattern P, detail::side From>
+struct batch_walk {
+    static constexpr int capacity = From == detail::side::queries ? key_capacity<P> : query_capacity<P>;
+
+    const typename P::arguments* arguments;
+    piece_list batch;
+    interval run;             ///< the tokens that look
+    index tile;
+    index piece_next = 0;     ///< pieces before this one are walked or being walked
+    bool alone = false;       ///< all of `run` lies in one piece
+    run_walk<capacity> walk;  ///< through the piece before piece_next
+    tile_run pending{};       ///< found, but the next piece may still prolong it
+
+    /// The next run; false behind the last.
+    LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& out) {
+        for (tile_run found{}; find(found); pending = found) {
+            if (pending.first == pending.last) continue;
+            if (found.first == pending.last && found.kind == pending.kind) {
+                found.first = pending.first;
+                continue;
             }
+            out = pending;
+            pending = found;
+            return true;
         }
+        out = pending;
+        pending.first = pending.last;
+        return out.first < out.last;
     }
-    if (pending.first < pending.last) f(pending);
+
+private:
+    LONGSPAN_HD constexpr bool find(tile_run& found) {
+        while (!walk.next(found)) {
+            if (piece_next == batch.count || batch.extent(piece_next).begin >= run.end) return false;
+            const index settled = walk.next_tile;  // the tile that two documents share is named already
+            walk = {seen_by(piece_next++), {0, batch.tokens}, tile, settled};
+        }
+        return true;
+    }
+    LONGSPAN_HD constexpr any_all<capacity> seen_by(index p) const {
+        const interval part = overlap(run, batch.extent(p));
+        if (part.empty()) return {};
+        any_all<capacity> seen{};
+        if constexpr (From == detail::side::queries) seen = P::keys(*arguments, p, detail::shifted(part, batch.shift(p)));
+        else seen = P::queries(*arguments, p, detail::shifted(part, batch.shift(p)));
+        seen.any = detail::to_tokens(seen.any, batch.shift(p), batch.extent(p));
+        // Tokens of two documents never see one key both.
+        if (alone) seen.all = detail::to_tokens(seen.all, batch.shift(p), batch.extent(p));
+        else seen.all.count = 0;
+        return seen;
+    }
+};
+
+namespace detail {
+
+template <pattern P, side From>
+LONGSPAN_HD constexpr batch_walk<P, From> walk_batch(const typename P::arguments& a, const piece_list& batch, interval run, index tile) {
+    run = overlap(run, {0, batch.tokens});
+    if (run.empty()) return {&a, batch, run, tile, batch.count, false, {}};
+    const index first = batch.piece_of(run.begin);
+    return {&a, batch, run, tile, first, run.end <= batch.extent(first).end, {{}, {0, batch.tokens}, tile}};
 }
 
 }  // namespace detail
 
-/// The live key tiles of a run of a batch's tokens: tile i holds tokens [i·tile, … + tile). Calls f(tile_run) in order.
-template <pattern P, class F>
-LONGSPAN_HD constexpr void for_each_run(const typename P::arguments& a, const piece_list& batch, interval queries, index tile, F&& f) {
-    const auto seen_from = [&](index p, interval positions) { return P::keys(a, p, positions); };
-    detail::walk_documents(batch, queries, tile, seen_from, f);
+/// The live key tiles of a run of a batch's tokens. The arguments must outlive the walk.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr auto key_runs(const typename P::arguments& a, const piece_list& batch, interval queries, index tile) {
+    return detail::walk_batch<P, detail::side::queries>(a, batch, queries, tile);
 }
 
-/// The live query tiles of a run of a batch's tokens taken as keys.
+/// The live query tiles of a run of a batch's tokens taken as keys. The arguments must outlive the walk.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr auto query_runs(const typename P::arguments& a, const piece_list& batch, interval keys, index tile) {
+    return detail::walk_batch<P, detail::side::keys>(a, batch, keys, tile);
+}
+
+/// Calls f(tile_run) for each run of live key tiles, in order.
 template <pattern P, class F>
-LONGSPAN_HD constexpr void for_each_query_run(const typename P::arguments& a, const piece_list& batch, interval keys, index tile, F&& f) {
-    const auto seen_from = [&](index p, interval positions) { return P::queries(a, p, positions); };
-    detail::walk_documents(batch, keys, tile, seen_from, f);
+constexpr void for_each_run(const typename P::arguments& a, const piece_list& batch, interval queries, index tile, F&& f) {
+    auto walk = key_runs<P>(a, batch, queries, tile);
+    for (tile_run run{}; walk.next(run);) f(run);
+}
+
+/// Calls f(tile_run) for each run of live query tiles, in order.
+template <pattern P, class F>
+constexpr void for_each_query_run(const typename P::arguments& a, const piece_list& batch, interval keys, index tile, F&& f) {
+    auto walk = query_runs<P>(a, batch, keys, tile);
+    for (tile_run run{}; walk.next(run);) f(run);
 }
 
 /// Whether a token of the batch sees another.

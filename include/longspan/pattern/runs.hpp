@@ -73,19 +73,35 @@ private:
     }
 };
 
-/// The live key tiles of a run of queries: calls f(tile_run) for each run of them, in order. Positions within the document.
-template <pattern P, class F>
-LONGSPAN_HD constexpr void for_each_run(const typename P::arguments& a, index document, interval queries, interval key_range, index tile, F&& f) {
-    if (queries.empty() || key_range.empty()) return;
-    run_walk<key_capacity<P>> walk{P::keys(a, document, queries), key_range, tile};
-    for (tile_run run{}; walk.next(run);) f(run);
+/// The live key tiles of a run of queries, cut from key_range; positions within the document. In device code:
+///     auto walk = key_runs<P>(arguments, document, queries, key_range, 64);
+///     for (tile_run run; walk.next(run);) …
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr run_walk<key_capacity<P>> key_runs(const typename P::arguments& a, index document, interval queries,
+                                                                       interval key_range, index tile) {
+    if (queries.empty() || key_range.empty()) return {{}, key_range, tile};
+    return {P::keys(a, document, queries), key_range, tile};
 }
 
 /// The live query tiles of a run of keys: the transposed walk, for a backward that keeps keys.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>> query_runs(const typename P::arguments& a, index document, interval keys,
+                                                                           interval query_range, index tile) {
+    if (keys.empty() || query_range.empty()) return {{}, query_range, tile};
+    return {P::queries(a, document, keys), query_range, tile};
+}
+
+/// Calls f(tile_run) for each run of live key tiles, in order.
 template <pattern P, class F>
-LONGSPAN_HD constexpr void for_each_query_run(const typename P::arguments& a, index document, interval keys, interval query_range, index tile, F&& f) {
-    if (keys.empty() || query_range.empty()) return;
-    run_walk<query_capacity<P>> walk{P::queries(a, document, keys), query_range, tile};
+constexpr void for_each_run(const typename P::arguments& a, index document, interval queries, interval key_range, index tile, F&& f) {
+    auto walk = key_runs<P>(a, document, queries, key_range, tile);
+    for (tile_run run{}; walk.next(run);) f(run);
+}
+
+/// Calls f(tile_run) for each run of live query tiles, in order.
+template <pattern P, class F>
+constexpr void for_each_query_run(const typename P::arguments& a, index document, interval keys, interval query_range, index tile, F&& f) {
+    auto walk = query_runs<P>(a, document, keys, query_range, tile);
     for (tile_run run{}; walk.next(run);) f(run);
 }
 
