@@ -84,3 +84,23 @@ TEST_CASE("runs: a tile row at four million tokens costs its runs, not its lengt
     ls::for_each_run<p>({}, 0, {far, far + 64}, {0, far + 64}, 64, [&](ls::tile_run) { ++runs; });
     CHECK(runs == 4);  // the first keys, the window's ragged edge, its middle, the diagonal
 }
+
+TEST_CASE("runs: forward and backward name the same tiles") {
+    using p = ls::pattern_of<(ls::causal & ls::window<20>) | ls::global<5>>;
+    constexpr ls::index tokens = 131;
+    for (ls::index tile : {4, 7, 16, 64}) {
+        const ls::index tiles = ls::ceil_div(tokens, tile);
+        const auto cut = [&](ls::index i) { return ls::overlap({i * tile, (i + 1) * tile}, {0, tokens}); };
+        const auto at = [&](ls::index q, ls::index k) { return static_cast<std::size_t>(q * tiles + k); };
+        std::vector<ls::tile_class> forward(static_cast<std::size_t>(tiles * tiles)), backward(forward);
+        for (ls::index i = 0; i < tiles; ++i) {
+            for (const ls::tile_run& run : key_runs_of<p>(cut(i), {0, tokens}, tile)) {
+                for (ls::index k = run.first; k < run.last; ++k) forward[at(i, k)] = run.kind;
+            }
+            for (const ls::tile_run& run : query_runs_of<p>(cut(i), {0, tokens}, tile)) {
+                for (ls::index q = run.first; q < run.last; ++q) backward[at(q, i)] = run.kind;
+            }
+        }
+        CHECK(forward == backward);
+    }
+}

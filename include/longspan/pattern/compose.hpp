@@ -136,4 +136,27 @@ template <pattern A, pattern B>
     return {};
 }
 
+namespace detail {
+
+template <class A, class B>
+inline constexpr bool are_patterns = pattern<A> && pattern<B>;
+template <class A, class B>
+using whichever_is_pattern = std::conditional_t<pattern<A>, A, B>;
+
+}  // namespace detail
+
+/// A pattern and something that is none: a sentence instead of a list of overloads.
+template <class A, class B>
+    requires(pattern<A> != pattern<B>)
+constexpr auto operator&(A, B) {
+    static_assert(detail::are_patterns<A, B>, "a pattern composes with patterns only: ls::causal & ls::window<512>, not ls::causal & 512");
+    return detail::whichever_is_pattern<A, B>{};
+}
+template <class A, class B>
+    requires(pattern<A> != pattern<B>)
+constexpr auto operator|(A, B) {
+    static_assert(detail::are_patterns<A, B>, "a pattern composes with patterns only: ls::causal | ls::prefix, not ls::causal | 16");
+    return detail::whichever_is_pattern<A, B>{};
+}
+
 }  // namespace longspan
