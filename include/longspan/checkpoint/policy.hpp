@@ -30,9 +30,14 @@ struct stack_bytes {
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
 };
 
-/// A stack of blocks which a policy can run. `stream` and `saved` are types constructed from (arena&, tokens).
+/// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,
+/// `drop()` gives them back.
 template <class S>
-concept block_stack = requires(S& stack, index block, typename S::stream& x, typename S::saved& saved) {
+concept block_stack = requires(S& stack, index block, typename S::stream& x, typename S::saved& saved, arena& memory) {
+    x.hold(memory, block);
+    x.drop();
+    saved.hold(memory, block);
+    saved.drop();
     { S::blocks } -> std::convertible_to<index>;
     { stack.tokens() } -> std::convertible_to<index>;
     stack.forward(block, x, &x, saved);  // the output may be null: then only what is saved is computed

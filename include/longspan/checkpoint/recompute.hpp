@@ -9,7 +9,6 @@
 #pragma once
 
 #include <array>
-#include <optional>
 
 #include <longspan/checkpoint/policy.hpp>
 
@@ -59,50 +58,47 @@ struct segment_policy {
         using saved = typename Stack::saved;
         const index tokens = stack.tokens();
 
-        std::array<std::optional<stream>, static_cast<std::size_t>(full + 1)> inputs;
-        const auto input = [&](index s) -> std::optional<stream>& { return inputs[static_cast<std::size_t>(s)]; };
-        input(0).emplace(memory, tokens);
-        first(*input(0));
+        std::array<stream, static_cast<std::size_t>(full + 1)> inputs;
+        const auto input = [&](index s) -> stream& { return inputs[static_cast<std::size_t>(s)]; };
+        input(0).hold(memory, tokens);
+        first(input(0));
 
         for (index s = 0; s < full; ++s) {
-            input(s + 1).emplace(memory, tokens);
+            input(s + 1).hold(memory, tokens);
             saved passing(memory, tokens);
-            std::array<std::optional<stream>, 2> between;  // alternate: a block reads one and writes the other
-            for (auto& x : between) {
-                if (&x - between.data() < k - 1) x.emplace(memory, tokens);
-            }
+            stream between[2];  // they alternate: a block reads one and writes the other
+            if (k > 1) between[0].hold(memory, tokens);
+            if (k > 2) between[1].hold(memory, tokens);
             for (index b = 0; b < k; ++b) {
-                stream& from = b == 0 ? *input(s) : *between[static_cast<std::size_t>((b - 1) % 2)];
-                stream& to = b == k - 1 ? *input(s + 1) : *between[static_cast<std::size_t>(b % 2)];
+                stream& from = b == 0 ? input(s) : between[(b - 1) % 2];
+                stream& to = b == k - 1 ? input(s + 1) : between[b % 2];
                 stack.forward(s * k + b, from, &to, passing);
             }
-            for (std::size_t i = between.size(); i-- > 0;) between[i].reset();
         }
 
         for (index s = full; s >= 0; --s) {
             const index begin = s * k;
             const index count = s == full ? blocks - begin : k;
-            std::array<std::optional<saved>, static_cast<std::size_t>(k)> kept;
-            std::array<std::optional<stream>, static_cast<std::size_t>(k)> inner;  // inner[b]: what block begin + b + 1 reads
+            std::array<saved, static_cast<std::size_t>(k)> kept;
+            std::array<stream, static_cast<std::size_t>(k)> inner;  // inner[b]: what block begin + b + 1 reads
             for (index b = 0; b < count; ++b) {
                 const auto i = static_cast<std::size_t>(b);
-                stream& from = b == 0 ? *input(s) : *inner[i - 1];
-                kept[i].emplace(memory, tokens);
+                kept[i].hold(memory, tokens);
                 const bool needed = b + 1 < count || s == full;
-                if (needed) inner[i].emplace(memory, tokens);
-                stack.forward(begin + b, from, needed ? &*inner[i] : nullptr, *kept[i]);
+                if (needed) inner[i].hold(memory, tokens);
+                stack.forward(begin + b, b == 0 ? input(s) : inner[i - 1], needed ? &inner[i] : nullptr, kept[i]);
             }
             if (s == full) {
-                turn(*inner[static_cast<std::size_t>(count - 1)]);
-                inner[static_cast<std::size_t>(count - 1)].reset();
+                turn(inner[static_cast<std::size_t>(count - 1)]);
+                inner[static_cast<std::size_t>(count - 1)].drop();
             }
             for (index b = count - 1; b >= 0; --b) {
                 const auto i = static_cast<std::size_t>(b);
-                stack.backward(begin + b, b == 0 ? *input(s) : *inner[i - 1], *kept[i]);
-                kept[i].reset();
-                if (b > 0) inner[i - 1].reset();
+                stack.backward(begin + b, b == 0 ? input(s) : inner[i - 1], kept[i]);
+                kept[i].drop();
+                if (b > 0) inner[i - 1].drop();
             }
-            input(s).reset();
+            input(s).drop();
         }
     }
 };

@@ -28,7 +28,18 @@ struct block_tables {
         typename attention::saved attended;
         tensors<precision, middle_table> middle;
         typename mlp::saved expanded;
+        saved() = default;
         saved(arena& memory, index tokens) : attended(memory, tokens), middle(memory, tokens), expanded(memory, tokens) {}
+        void hold(arena& memory, index tokens) {
+            attended.hold(memory, tokens);
+            middle.hold(memory, tokens);
+            expanded.hold(memory, tokens);
+        }
+        void drop() noexcept {
+            expanded.drop();
+            middle.drop();
+            attended.drop();
+        }
     };
     [[nodiscard]] static constexpr layout saved_layout(index tokens) {
         return together("saved by a block", layout_of<precision, typename attention::saved_table>("attention", tokens),

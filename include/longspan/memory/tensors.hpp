@@ -83,18 +83,32 @@ class tensors {
     static constexpr std::size_t count = Table::list.size();
 
 public:
-    tensors(arena& from, index tokens) : from_(&from), tokens_(tokens) {
-        for (; held_ < count; ++held_) {
-            const tensor& t = Table::list[held_];
-            if (t.columns > 0) at_[held_] = acquire(t);
-        }
-    }
+    tensors() = default;
+    tensors(arena& from, index tokens) { hold(from, tokens); }
     tensors(const tensors&) = delete;
     tensors& operator=(const tensors&) = delete;
-    ~tensors() {
-        while (held_-- > 0) {
-            const tensor& t = Table::list[held_];
-            if (t.columns > 0) from_->release(t.name, at_[held_], size(t));
+    ~tensors() { drop(); }
+
+    /// Takes the regions, in the order of the table. Throws out_of_memory, and then holds nothing.
+    void hold(arena& from, index tokens) {
+        drop();
+        from_ = &from;
+        tokens_ = tokens;
+        try {
+            for (; held_ < count; ++held_) {
+                const tensor& t = Table::list[held_];
+                if (t.columns > 0) at_[held_] = from.acquire(t.name, size(t));
+            }
+        } catch (...) {
+            drop();
+            throw;
+        }
+    }
+    /// Gives them back, last first.
+    void drop() noexcept {
+        for (; held_ > 0; --held_) {
+            const tensor& t = Table::list[held_ - 1];
+            if (t.columns > 0) from_->release(t.name, at_[held_ - 1], size(t));
         }
     }
 
@@ -107,23 +121,10 @@ public:
     }
 
 private:
-    [[nodiscard]] bytes size(const tensor& t) const {
-        return tokens_ * t.columns * element_bytes<Precision>(t.stored_as);
-    }
-    [[nodiscard]] std::byte* acquire(const tensor& t) {
-        try {
-            return from_->acquire(t.name, size(t));
-        } catch (...) {
-            while (held_-- > 0) {
-                const tensor& earlier = Table::list[held_];
-                if (earlier.columns > 0) from_->release(earlier.name, at_[held_], size(earlier));
-            }
-            throw;
-        }
-    }
+    [[nodiscard]] bytes size(const tensor& t) const { return tokens_ * t.columns * element_bytes<Precision>(t.stored_as); }
 
-    arena* from_;
-    index tokens_;
+    arena* from_ = nullptr;
+    index tokens_ = 0;
     std::size_t held_ = 0;
     std::array<std::byte*, count> at_{};
 };

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole decoders in double: the gradient of every parameter tensor against central differences of the loss, with dropout and
+// stochastic depth on (draws are keyed by the step, so both evaluations see the same ones).
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "configs.hpp"
+
+namespace models {
+namespace {
+
+template <class Config>
+void check_gradients(std::uint64_t data_seed) {
+    trainer<Config> t{seed{data_seed}};
+    const token_batch batch = odd_batch(Config::shape.vocabulary, data_seed);
+    auto weights = t.store().weights();
+    using layout_type = parameter_layout<model_of_config<Config>>;
+    std::mt19937_64 random(data_seed);
+    std::normal_distribution<double> normal;
+    // Away from the initial ones and zeros, where a wrong norm or bias would not show.
+    layout_type::for_each([&](const std::string&, const parameter& p, index offset) {
+        for (index i = 0; i < p.size(); ++i) weights[static_cast<std::size_t>(offset + i)] += 0.1 * normal(random);
+    });
+    const std::vector<double> at(weights.begin(), weights.end());
+
+    t.accumulate_gradients(batch);
+    const auto sums = t.store().gradients();
+    const std::vector<double> gradient(sums.begin(), sums.end());
+    layout_type::for_each([&](const std::string& name, const parameter& p, index offset) {
+        const auto element = [&](index i) { return static_cast<std::size_t>(offset + i); };
+        double norm = 0;
+        for (index i = 0; i < p.size(); ++i) norm += gradient[element(i)] * gradient[element(i)];
+        norm = std::sqrt(norm);
+        CAPTURE(name);
+        REQUIRE(norm > 0);
+        // Half along the gradient, half at random: the derivative is large, and every element counts.
+        std::vector<double> along(static_cast<std::size_t>(p.size()));
+        double expected = 0;
+        for (index i = 0; i < p.size(); ++i) {
+            double& u = along[static_cast<std::size_t>(i)];
+            u = gradient[element(i)] / norm + normal(random) / std::sqrt(static_cast<double>(p.size()));
+            expected += u * gradient[element(i)];
+        }
+        const double h = 1e-5;
+        const auto loss_at = [&](double step) {
+            for (index i = 0; i < p.size(); ++i) weights[element(i)] = at[element(i)] + step * along[static_cast<std::size_t>(i)];
+            return t.accumulate_gradients(batch);
+        };
+        // Richardson: the error of the central difference falls from h² to h⁴.
+        const double near = (loss_at(h) - loss_at(-h)) / (2 * h), far = (loss_at(2 * h) - loss_at(-2 * h)) / (4 * h);
+        const double measured = (4 * near - far) / 3;
+        for (index i = 0; i < p.size(); ++i) weights[element(i)] = at[element(i)];
+        CHECK(measured == doctest::Approx(expected).epsilon(1e-6));
+    });
+}
+
+}  // namespace
+
+TEST_CASE("gradients: Llama's shape, local and global keys") { check_gradients<config<llama, local, store_all, fp64>>(3); }
+TEST_CASE("gradients: GPT-2's shape, full causal") { check_gradients<config<gpt2, causal, store_all, fp64>>(4); }
+TEST_CASE("gradients: every option of attention at once") { check_gradients<config<rich, causal & window<40>, store_all, fp64>>(5); }
+TEST_CASE("gradients: ALiBi and GELU, layers with patterns of their own") {
+    check_gradients<config<slopes, stack<causal & window<10>, global<2>>, store_all, fp64>>(6);
+}
+TEST_CASE("gradients: sinusoidal positions, an untied head, every key") { check_gradients<config<waves, full, store_all, fp64>>(7); }
+
+}  // namespace models
