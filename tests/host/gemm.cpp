@@ -209,6 +209,8 @@ TEST_CASE("shapes that do not fit are refused with both numbers") {
     matrix_view<float> narrow{x.view().data, 4, 5, 4};
     CHECK_THROWS_WITH_AS(host::linear(narrow, w.view(), nullptr, y.view()),
                          "linear: expected x to have a stride of at least its columns, got [4, 5] with stride 4", bad_argument);
+    CHECK_THROWS_WITH_AS(host::linear(matrix_view<float>{nullptr, 4, 5}, w.view(), nullptr, y.view()),
+                         "linear: expected x to point at its values, got a null pointer", bad_argument);
 }
 
 }  // namespace longspan

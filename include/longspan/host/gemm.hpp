@@ -67,11 +67,13 @@ void expect_same_extent(const char* op, const char* of_a, A a, const char* of_b,
 }
 
 template <class T>
-void expect_strided(const char* op, const char* name, const matrix_view<T>& view) {
+void expect_view(const char* op, const char* name, const matrix_view<T>& view) {
     expects(view.rows >= 0 && view.columns >= 0 && (view.stride >= view.columns || view.rows <= 1), [&] {
         return std::string(op) + ": expected " + name + " to have a stride of at least its columns, got [" +
                std::to_string(view.rows) + ", " + std::to_string(view.columns) + "] with stride " + std::to_string(view.stride);
     });
+    expects(view.data != nullptr || view.rows == 0 || view.columns == 0,
+            [&] { return std::string(op) + ": expected " + name + " to point at its values, got a null pointer"; });
 }
 
 template <class Operand, depth_is Depth, class T>
@@ -87,9 +89,9 @@ void linear(matrix_view<X> x, matrix_view<W> w, const std::type_identity_t<std::
     detail::expect_same_extent("linear", "x.columns", x.columns, "w.columns", w.columns);
     detail::expect_same_extent("linear", "y.rows", y.rows, "x.rows", x.rows);
     detail::expect_same_extent("linear", "y.columns", y.columns, "w.rows", w.rows);
-    detail::expect_strided("linear", "x", x);
-    detail::expect_strided("linear", "w", w);
-    detail::expect_strided("linear", "y", y);
+    detail::expect_view("linear", "x", x);
+    detail::expect_view("linear", "w", w);
+    detail::expect_view("linear", "y", y);
     detail::product(detail::operand_of<Operand, detail::depth_is::contiguous>(x),
                     detail::operand_of<Operand, detail::depth_is::contiguous>(w), x.columns, y, bias, add == accumulate::yes);
 }
@@ -99,9 +101,9 @@ void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX>
     detail::expect_same_extent("linear_input_gradient", "dy.columns", dy.columns, "w.rows", w.rows);
     detail::expect_same_extent("linear_input_gradient", "dx.rows", dx.rows, "dy.rows", dy.rows);
     detail::expect_same_extent("linear_input_gradient", "dx.columns", dx.columns, "w.columns", w.columns);
-    detail::expect_strided("linear_input_gradient", "dy", dy);
-    detail::expect_strided("linear_input_gradient", "w", w);
-    detail::expect_strided("linear_input_gradient", "dx", dx);
+    detail::expect_view("linear_input_gradient", "dy", dy);
+    detail::expect_view("linear_input_gradient", "w", w);
+    detail::expect_view("linear_input_gradient", "dx", dx);
     constexpr const compute_t<DX>* no_bias = nullptr;
     detail::product(detail::operand_of<Operand, detail::depth_is::contiguous>(dy),
                     detail::operand_of<Operand, detail::depth_is::strided>(w), dy.columns, dx, no_bias, add == accumulate::yes);
@@ -112,9 +114,9 @@ void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW
     detail::expect_same_extent("linear_weight_gradient", "dy.rows", dy.rows, "x.rows", x.rows);
     detail::expect_same_extent("linear_weight_gradient", "dw.rows", dw.rows, "dy.columns", dy.columns);
     detail::expect_same_extent("linear_weight_gradient", "dw.columns", dw.columns, "x.columns", x.columns);
-    detail::expect_strided("linear_weight_gradient", "dy", dy);
-    detail::expect_strided("linear_weight_gradient", "x", x);
-    detail::expect_strided("linear_weight_gradient", "dw", dw);
+    detail::expect_view("linear_weight_gradient", "dy", dy);
+    detail::expect_view("linear_weight_gradient", "x", x);
+    detail::expect_view("linear_weight_gradient", "dw", dw);
     constexpr const compute_t<DW>* no_bias = nullptr;
     detail::product(detail::operand_of<Operand, detail::depth_is::strided>(dy),
                     detail::operand_of<Operand, detail::depth_is::strided>(x), dy.rows, dw, no_bias, add == accumulate::yes);
@@ -124,7 +126,7 @@ template <storage DY, storage_format DB>
 void linear_bias_gradient(matrix_view<DY> dy, DB* db, accumulate add) {
     using T = compute_t<DY>;
     static_assert(std::is_same_v<T, compute_t<DB>>, "a bias gradient is computed in one type: all fp64, or none");
-    detail::expect_strided("linear_bias_gradient", "dy", dy);
+    detail::expect_view("linear_bias_gradient", "dy", dy);
     constexpr index block = 128;  // short sums first: the error grows with block + tokens / block
     parallel_for(ceil_div(dy.columns, pack<T>::lanes), [&](index task) {
         const index column = task * pack<T>::lanes;

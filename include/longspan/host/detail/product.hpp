@@ -37,13 +37,19 @@ struct task_shape {
     [[nodiscard]] constexpr index count(index m, index n) const { return ceil_div(m, rows) * ceil_div(n, columns); }
 };
 
-/// The largest blocks that still make 8 tasks of an m x n result: small results (a narrow layer's weight gradient sums 8,192
-/// tokens into 256 x 256) should not leave cores idle. A function of the shape, not of the threads.
+/// The largest blocks that still make 6 tasks of an m x n result, evened out: small results (a narrow layer's weight gradient
+/// sums 8,192 tokens into 256 x 256) should not leave cores idle. A function of the shape, not of the threads.
 [[nodiscard]] constexpr task_shape tasks_for(index m, index n) {
     constexpr task_shape shapes[] = {{rows_per_task, columns_per_task}, {264, 256}, {132, 256}, {132, 128}};
-    for (const task_shape& shape : shapes)
-        if (shape.count(m, n) >= 8) return shape;
-    return shapes[3];
+    task_shape chosen = shapes[3];
+    for (const task_shape& shape : shapes) {
+        if (shape.count(m, n) < 6) continue;
+        chosen = shape;
+        break;
+    }
+    if (m <= 0 || n <= 0) return chosen;
+    // Whole slivers and whole tiles of any type on any machine.
+    return {round_up(ceil_div(m, ceil_div(m, chosen.rows)), 12), round_up(ceil_div(n, ceil_div(n, chosen.columns)), 32)};
 }
 
 /// Memory that one thread keeps for its products.
