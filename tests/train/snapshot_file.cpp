@@ -71,9 +71,9 @@ TEST_CASE("snapshot_file: a run is read back to the bit") {
     std::vector<float> weight(600);
     file.read<float>("embedding.weight", {30, 20}, weight);
     CHECK(weight == before.weight);
-    file.read<float>("moment1.embedding.weight", {30, 20}, weight);
+    file.read<float>("first_moment.embedding.weight", {30, 20}, weight);
     CHECK(weight == before.first);
-    file.read<float>("moment2.embedding.weight", {30, 20}, weight);
+    file.read<float>("second_moment.embedding.weight", {30, 20}, weight);
     CHECK(weight == before.second);
     std::vector<ls::bf16> narrow(7);
     file.read<ls::bf16>("narrow", {7}, narrow);

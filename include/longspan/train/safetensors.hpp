@@ -94,6 +94,9 @@ public:
     /// The tensor of this name; null when there is none.
     [[nodiscard]] const tensor_entry* find(std::string_view name) const;
 
+    /// The tensor of this name, type and shape. Throws bad_snapshot when the file has none.
+    const tensor_entry& require(std::string_view name, dtype type, std::span<const index> shape) const;
+
     /// Reads a whole tensor into the caller's memory. Throws bad_snapshot when the file has no such tensor, or has it with another
     /// type or shape; bad_argument when `into` has not as many elements as `shape` says.
     template <tensor_element T>

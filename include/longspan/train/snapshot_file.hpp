@@ -63,8 +63,8 @@ private:
 [[nodiscard]] std::vector<std::string> differences(const description& was, const description& is, std::string_view subject);
 
 /// Names of the optimizer's tensors, one for each parameter.
-[[nodiscard]] inline std::string first_moment_of(std::string_view parameter) { return "moment1." + std::string(parameter); }
-[[nodiscard]] inline std::string second_moment_of(std::string_view parameter) { return "moment2." + std::string(parameter); }
+[[nodiscard]] inline std::string first_moment_of(std::string_view parameter) { return "first_moment." + std::string(parameter); }
+[[nodiscard]] inline std::string second_moment_of(std::string_view parameter) { return "second_moment." + std::string(parameter); }
 
 /// Collects a run's state and writes it at once, in full or not at all. Tensors are views: their memory must stay as it is until
 /// `save` returns.
@@ -83,11 +83,14 @@ public:
     }
 
     /// One number or text of the run's state. Throws bad_argument for a key twice.
-    void set(std::string key, std::string_view value) { tensors_.set_metadata("state." + std::move(key), std::string(value)); }
-    void set(std::string key, const char* value) { set(std::move(key), std::string_view(value)); }
+    snapshot_writer& set(std::string key, std::string_view value) {
+        tensors_.set_metadata("state." + std::move(key), std::string(value));
+        return *this;
+    }
+    snapshot_writer& set(std::string key, const char* value) { return set(std::move(key), std::string_view(value)); }
     template <class T>
         requires std::integral<T> || std::floating_point<T>
-    void set(std::string key, T value);
+    snapshot_writer& set(std::string key, T value);
 
     /// Writes the file and says how many bytes it has. Throws write_failed; what had that name before then still has it.
     bytes save(const std::string& path) const;

@@ -53,6 +53,16 @@ inline const tensor_entry* safetensors_reader::find(std::string_view name) const
     return found == by_name_.end() || tensors()[*found].name != name ? nullptr : &tensors()[*found];
 }
 
+inline const tensor_entry& safetensors_reader::require(std::string_view name, dtype type, std::span<const index> shape) const {
+    const tensor_entry* const entry = find(name);
+    expects<bad_snapshot>(entry, [&] { return path_ + ": expected the tensor " + quoted_json(name) + ", which is not there"; });
+    expects<bad_snapshot>(entry->type == type && std::ranges::equal(entry->shape, shape), [&] {
+        return path_ + ": tensor " + quoted_json(name) + ": expected " + describe(type, shape) + ", came " +
+               describe(entry->type, entry->shape);
+    });
+    return *entry;
+}
+
 template <tensor_element T>
 void safetensors_reader::read(std::string_view name, std::span<const index> shape, std::span<T> into) const {
     read(name, dtype_of<T>, shape, std::as_writable_bytes(into));
@@ -64,13 +74,7 @@ inline void safetensors_reader::read(std::string_view name, dtype type, std::spa
         return "reading " + quoted_json(name) + ": " + describe(type, shape) + " has " + std::to_string(size) + " bytes, the memory for it " +
                std::to_string(into.size());
     });
-    const tensor_entry* const entry = find(name);
-    expects<bad_snapshot>(entry, [&] { return path_ + ": expected the tensor " + quoted_json(name) + ", which is not there"; });
-    expects<bad_snapshot>(entry->type == type && std::ranges::equal(entry->shape, shape), [&] {
-        return path_ + ": tensor " + quoted_json(name) + ": expected " + describe(type, shape) + ", came " +
-               describe(entry->type, entry->shape);
-    });
-    read(*entry, 0, into);
+    read(require(name, type, shape), 0, into);
 }
 
 inline void safetensors_reader::read(const tensor_entry& tensor, bytes first, std::span<std::byte> into) const {

@@ -137,8 +137,8 @@ inline snapshot_writer::snapshot_writer(const description& model, const descript
 
 template <class T>
     requires std::integral<T> || std::floating_point<T>
-void snapshot_writer::set(std::string key, T value) {
-    set(std::move(key), std::string_view(detail::number_text(value)));
+snapshot_writer& snapshot_writer::set(std::string key, T value) {
+    return set(std::move(key), std::string_view(detail::number_text(value)));
 }
 
 inline bytes snapshot_writer::save(const std::string& path) const {
