@@ -34,8 +34,12 @@ struct narrow : config {
     static constexpr auto precision = ls::mixed<ls::bf16>;
 };
 struct other_run : config {
-    static constexpr auto shape = ls::decoder_shape{.layers = 2, .width = 12, .heads = 2, .hidden = 20, .vocabulary = 256, .context = 64};
+    static constexpr auto shape = ls::decoder_shape{.layers = 2, .width = 12, .heads = 2, .hidden = 20, .vocabulary = 256, .context = 64, .dropout = 0.1};
     static constexpr auto attention = ls::stack<ls::causal & ls::window<9>, ls::causal>;
+};
+
+struct longest : other_run {
+    static constexpr auto batch = ls::packed<128>;
 };
 
 using trainer = ls::trainer<config>;
@@ -133,13 +137,26 @@ TEST_CASE("snapshot: a run that differs is loaded, and says how") {
     ls::description now;
     now.set("corpus", "b").set("rate", 1e-3);
     const auto lines = ls::load_snapshot(here / "run", mine, now).differences;
-    REQUIRE(lines.size() == 6);
+    REQUIRE(lines.size() == 5);
     CHECK(lines[0] == "run: corpus was a, is b");
     CHECK(lines[1] == "run: optimizer.beta2 was 0.95, is 0.99");
     CHECK(lines[2] == "run: clip.limit was 1, is 0.5");
     CHECK(lines[3] == "run: context was 32, is 64");
-    CHECK(lines[4] == "run: dropout was 0.1, is 0");
-    CHECK(lines[5].starts_with("run: attention.0 was "));
+    CHECK(lines[4].starts_with("run: attention.0 was "));
+}
+
+TEST_CASE("snapshot: each phase of a run is described") {
+    const scratch::folder here("run");
+    ls::trainer<ls::phases<config, other_run>> t{ls::seed{1}};
+    ls::save_snapshot(here / "run", t, {});
+    const ls::snapshot_reader file(here / "run");
+    REQUIRE(file.run().find("phases.1.context"));
+    CHECK(*file.run().find("phases.0.context") == "32");
+    CHECK(*file.run().find("phases.1.context") == "64");
+    CHECK_FALSE(file.run().find("context"));
+    CHECK(ls::load_snapshot(here / "run", t).differences.empty());
+    ls::trainer<ls::phases<config, longest>> other{ls::seed{1}};
+    CHECK(ls::load_snapshot(here / "run", other).differences == std::vector<std::string>{"run: phases.1.batch.budget was 64, is 128"});
 }
 
 TEST_CASE("snapshot: a description that uses the trainer's own keys is refused") {

@@ -53,8 +53,9 @@ struct restored_run {
     std::vector<std::string> differences;  ///< "run: clip.limit was 1, is 0.5"; empty when the run is the one that was saved
 };
 
-/// Writes the file in full or not at all, and says how many bytes it has. `run` may not use the keys of describe_run. Throws
-/// write_failed; what had that name before then still has it.
+/// Writes the file in full or not at all, and says how many bytes it has. To the lines of `run` come those of the optimizer
+/// ("optimizer.beta1"), of clipping, and of describe_run, under "phases.<i>." where there are several; a key twice throws
+/// bad_argument. Throws write_failed; what had that name before then still has it.
 template <saved_trainer Trainer>
 bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state& data, const description& run = {});
 

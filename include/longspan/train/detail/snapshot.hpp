@@ -67,6 +67,25 @@ void for_each_saved(parameter_store<Model>& store, F&& f) {
     });
 }
 
+template <configuration Phase>
+void add_phase(description& all, const std::string& prefix) {
+    const description configured = describe_run<Phase>();
+    for (const auto& [key, value] : configured.items()) all.set(prefix + key, value);
+}
+
+/// The configurations of a trainer's run: "context" of the only one, "phases.1.context" of the second of several.
+template <class Trainer>
+struct run_of {
+    static void add_to(description& all) { add_phase<typename Trainer::first_phase>(all, ""); }
+};
+template <class... Phases, class Backend>
+struct run_of<trainer<phases<Phases...>, Backend>> {
+    static void add_to(description& all) {
+        index i = 0;
+        (add_phase<Phases>(all, "phases." + std::to_string(i++) + "."), ...);
+    }
+};
+
 /// The caller's lines, and what the trainer knows of the run.
 template <class Trainer>
 [[nodiscard]] description whole_run(Trainer& trainer, const description& run) {
@@ -76,8 +95,7 @@ template <class Trainer>
     all.set("optimizer.epsilon", optimizer.epsilon).set("optimizer.weight_decay", optimizer.weight_decay);
     all.set("optimizer.decay_embeddings", optimizer.decay_embeddings).set("optimizer.decay_vectors", optimizer.decay_vectors);
     all.set("clip.limit", static_cast<clip_by_global_norm>(trainer.clip()).limit);
-    const description configured = describe_run<typename Trainer::first_phase>();
-    for (const auto& [key, value] : configured.items()) all.set(key, value);
+    run_of<Trainer>::add_to(all);
     return all;
 }
 
