@@ -50,6 +50,22 @@ TEST_CASE("block_list: the pairs of the lists, and nothing beyond them") {
     }
 }
 
+TEST_CASE("block_list: words over many blocks, wherever they begin") {
+    // Every block sees each other one of the same parity; blocks of 4, so that a word holds nine.
+    constexpr ls::index blocks = 20;
+    ls::index starts[blocks + 1]{}, columns[blocks + 1]{};
+    std::int32_t keys[blocks * blocks / 2]{}, queries[blocks * blocks / 2]{};
+    for (ls::index q = 0, count = 0; q < blocks; ++q) {
+        for (ls::index k = q % 2; k < blocks; k += 2) keys[count++] = static_cast<std::int32_t>(k);
+        starts[q + 1] = count;
+    }
+    const ls::block_rows rows{starts, keys, blocks};
+    const ls::block_lists many{4, rows, ls::transpose(rows, blocks, columns, queries)};
+    REQUIRE(said(many) == "");
+    CHECK(ls::checker::check_bits<70, listed>(many));
+    CHECK(ls::checker::check_sets<70, listed>(many) == verdict::exact);
+}
+
 TEST_CASE("block_list: lists that cannot be are complained about") {
     CHECK(said({}) == "block_list: expected offsets of both directions, but none were given");
     ls::block_lists bad = lists;

@@ -40,3 +40,8 @@ TEST_CASE("blocks: a map of thousands of blocks") {
     CHECK(ls::classify<p>({}, 0, {640, 704}, {640, 704}) == ls::tile_class::partial);
     CHECK(ls::classify<p>({}, 0, {640, 704}, {704, 768}) == ls::tile_class::empty);
 }
+
+TEST_CASE("blocks: words over many blocks, wherever they begin") {
+    constexpr auto map = ls::block_map_of<5, 14>([](ls::index q, ls::index k) { return (q * 3 + k) % 4 < 2; });
+    CHECK(ls::checker::check_bits<70, ls::pattern_of<ls::blocks<map>>>());
+}

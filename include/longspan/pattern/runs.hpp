@@ -64,7 +64,8 @@ private:
     LONGSPAN_HD constexpr index touched_from(interval x) const { return floor_of(x.begin); }
     LONGSPAN_HD constexpr index touched_to(interval x) const { return ceil_of(x.end); }
     LONGSPAN_HD constexpr index whole_from(interval x) const { return ceil_of(x.begin); }
-    LONGSPAN_HD constexpr index whole_to(interval x) const { return x.end >= range.end ? count() : floor_of(x.end); }
+    LONGSPAN_HD constexpr index whole_to(interval x) const { return floor_of(x.end); }
+    // A position behind the range is behind its last tile, however short that one is.
     LONGSPAN_HD constexpr index floor_of(index at) const {
         return at >= range.end ? count() : at <= range.begin ? 0 : (at - range.begin) / tile;
     }
