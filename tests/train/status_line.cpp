@@ -82,6 +82,25 @@ TEST_CASE("status_line: all there is to say, and only what is known") {
     CHECK(ls::describe(ls::run_status{.loss = 1e300, .measured = ls::MiB}) == "step 0  loss 1.0000e+300  memory 1.0 MiB");
 }
 
+TEST_CASE("status_line: the phase stands first, goes before the time left does, and is kept until it is shown") {
+    ls::run_status status = full;
+    status.phase = "short";
+    CHECK(ls::describe(status) == "short  " + ls::describe(full));
+    CHECK(ls::describe(status, 46) == "step 1,204/5,000  loss 1.6321  2:31 left");
+    CHECK(ls::describe(status, 47) == "short  step 1,204/5,000  loss 1.6321  2:31 left");
+    const scratch::folder here("status_line");
+    std::FILE* const out = std::fopen((here / "log").c_str(), "w");
+    {
+        ls::status_line line(out);
+        line.update({.step = 1}, 0);
+        std::string held_out(40, 'h');
+        line.update({.phase = held_out, .step = 2}, 1);
+        held_out.assign(40, 'x');
+    }
+    std::fclose(out);
+    CHECK(scratch::contents(here / "log") == "step 1\n" + std::string(40, 'h') + "  step 2\n");
+}
+
 TEST_CASE("status_line: what matters least goes first, and no line is wider than it may be") {
     CHECK(ls::describe(full, 80) == "step 1,204/5,000  loss 1.6321  2.355 bits/byte  10,234 tokens/s  2:31 left");
     CHECK(ls::describe(full, 60) == "step 1,204/5,000  loss 1.6321  2.355 bits/byte  2:31 left");

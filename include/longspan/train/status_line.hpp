@@ -24,6 +24,7 @@ namespace longspan {
 /// What a run says of itself. Numbers that are not known yet (0, or not finite where it says so) are left out.
 struct run_status {
     static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+    std::string_view phase = {};        ///< "short", "held out"; empty: left out. Copied by update()
     index step = 0;
     index steps = 0;                    ///< in all; 0: no end is set
     double loss = unknown;              ///< nats a token; NaN is left out, an infinite one shown
@@ -33,7 +34,7 @@ struct run_status {
     double seconds_left = unknown;
 };
 
-/// "step 1,204/5,000  loss 1.6321  2.355 bits/byte  10,234 tokens/s  memory 154.2 of 160.0 MiB planned  2:31 left", in at most
+/// "short  step 1,204/5,000  loss 1.6321  2.355 bits/byte  10,234 tokens/s  memory 154.2 of 160.0 MiB planned  2:31 left", in at most
 /// `columns` characters: fields are left out from the least important on.
 [[nodiscard]] std::string describe(const run_status& status, index columns = 1000);
 
@@ -76,6 +77,7 @@ private:
     status_options options_;
     bool live_, pending_ = false;
     run_status status_;
+    std::string phase_;  // what status_.phase looks at
     double drawn_at_ = -std::numeric_limits<double>::infinity();
     index drawn_columns_ = 0;  // of the live line as it stands there; 0: none
 };

@@ -40,8 +40,9 @@ inline std::string describe_seconds(double seconds) {
 }
 
 inline std::string describe(const run_status& s, index columns) {
-    enum field { step, loss, bits, speed, memory, left, fields };
+    enum field { phase, step, loss, bits, speed, memory, left, fields };
     std::array<std::string, fields> text;
+    text[phase] = s.phase;
     text[step] = "step " + detail::grouped(s.step) + (s.steps > 0 ? "/" + detail::grouped(s.steps) : std::string());
     if (!std::isnan(s.loss)) text[loss] = "loss " + detail::fixed(s.loss, 4);
     if (!std::isnan(s.bits_per_byte)) text[bits] = detail::fixed(s.bits_per_byte, 3) + " bits/byte";
@@ -60,7 +61,7 @@ inline std::string describe(const run_status& s, index columns) {
         return line;
     };
     std::string line = joined();
-    for (const field least : {memory, speed, bits, left, loss}) {
+    for (const field least : {memory, speed, bits, phase, left, loss}) {
         if (static_cast<index>(line.size()) <= columns) return line;
         text[least].clear();
         line = joined();
@@ -76,7 +77,9 @@ inline double status_line::now() {
 }
 
 inline void status_line::update(const run_status& status, double seconds) {
+    phase_ = status.phase;
     status_ = status;
+    status_.phase = phase_;
     pending_ = true;
     if (seconds - drawn_at_ < (live_ ? options_.live_every : options_.plain_every)) return;
     drawn_at_ = seconds;
