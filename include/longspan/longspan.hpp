@@ -13,6 +13,8 @@
 #include <longspan/model/plan.hpp>
 #include <longspan/optim/schedule.hpp>
 #include <longspan/pattern/band.hpp>
+#include <longspan/pattern/block_list.hpp>
+#include <longspan/pattern/blocks.hpp>
 #include <longspan/pattern/compose.hpp>
 #include <longspan/pattern/stack.hpp>
 #include <longspan/pattern/strided.hpp>

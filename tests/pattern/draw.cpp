@@ -49,7 +49,7 @@ TEST_CASE("draw: documents do not see each other") {
     CHECK(occurrences(picture, "fill=\"#fde5cd\"") == 0);
 }
 
-TEST_CASE("draw: the committed pictures are what the library draws (examples/draw_patterns)") {
+TEST_CASE("draw: the committed pictures are what the library draws (examples/03_draw_patterns)") {
     const ls::index prefixes[]{20};
     CHECK(committed("causal") == ls::draw(ls::causal));
     CHECK(committed("window_or_first") == ls::draw(ls::causal & (ls::window<20> | ls::first<4>)));

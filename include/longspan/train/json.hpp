@@ -17,6 +17,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -35,9 +36,9 @@ public:
     using object = std::vector<json_member>;  ///< in the order of the text; no name twice
     using any = std::variant<std::nullptr_t, bool, std::uint64_t, std::int64_t, double, std::string, list, object>;
 
-    json_value() = default;
+    json_value();
     /// std::int64_t is for negative integers; any other is a std::uint64_t.
-    explicit json_value(any value) : value_(std::move(value)) {}
+    explicit json_value(any value);
 
     [[nodiscard]] const std::string& text(std::string_view where) const;
     [[nodiscard]] bool boolean(std::string_view where) const;
@@ -57,13 +58,17 @@ private:
     template <class T>
     [[nodiscard]] const T& get(std::string_view where, const char* expected) const;
     [[nodiscard]] std::string brief() const;
-    any value_ = nullptr;
+    any value_;
 };
 
 struct json_member {
     std::string name;
     json_value value;
 };
+
+// Here, where a member is a complete type.
+inline json_value::json_value() : value_(nullptr) {}
+inline json_value::json_value(any value) : value_(std::move(value)) {}
 
 /// What a text may grow into before it is refused.
 struct json_limits {

@@ -131,7 +131,8 @@ public:
     template <class Phase = first_phase, class F>
     auto forward(const token_batch& batch, F&& f);
 
-    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists).
+    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists); read by every step from
+    /// then on, and refused there, as bad_argument, where they make no sense for the batch.
     template <class Phase = first_phase>
     void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
         static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
@@ -159,7 +160,11 @@ private:
     template <class Phase>
     [[nodiscard]] double scheduled_rate(std::span<const token_batch> micro_batches) const;
     template <class Phase>
-    static void check_batch(const token_batch& batch);
+    static void check_batch(const token_batch& batch, bool training);
+    template <class Phase>
+    [[nodiscard]] static double* losses_of(std::span<double> token_losses);
+    template <class Phase, std::size_t... I>
+    void check_arguments(std::index_sequence<I...>, index documents) const;
     template <class Phase, class F>
     auto with_context(const token_batch& batch, bool training, F&& f);
     template <class Phase>

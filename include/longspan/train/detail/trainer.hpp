@@ -18,8 +18,8 @@ void trainer<Run, Backend>::initialise() {
     ops.zero(store_.first_moments());
     ops.zero(store_.second_moments());
     std::uint32_t ordinal = 0;
-    layout_type::for_each([&](const std::string&, const parameter& p, index offset) {
-        const auto values = store_.masters().subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size()));
+    layout_type::for_each_place([&](const parameter_place& place, const parameter& p) {
+        const auto values = store_.masters().subspan(static_cast<std::size_t>(place.offset), static_cast<std::size_t>(p.size()));
         if (p.start == initial::ones) ops.fill(values, 1.0);
         if (p.start == initial::normal) ops.fill_normal(values, state_.seed, ordinal, p.deviation);
         ++ordinal;
@@ -36,13 +36,35 @@ void trainer<Run, Backend>::refresh_weights() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::check_batch(const token_batch& batch) {
+void trainer<Run, Backend>::check_batch(const token_batch& batch, bool training) {
     static_assert(list::template has<Phase>, "step<Phase>: Phase is not one of the configurations that this trainer was made for");
     expects(batch.budget() == Phase::batch.budget && static_cast<index>(batch.pieces.size()) == Phase::batch.max_pieces, [&] {
         return "the phase takes batches of " + std::to_string(Phase::batch.budget) + " tokens and " +
                std::to_string(Phase::batch.max_pieces) + " pieces; this one has " + std::to_string(batch.budget()) + " and " +
                std::to_string(batch.pieces.size());
     });
+    expects(batch.targets.size() == batch.tokens.size() && (batch.by_id.size() == batch.tokens.size() || !training) &&
+                (batch.weights.empty() || batch.weights.size() == batch.tokens.size()), [&] {
+        return "a batch of " + std::to_string(batch.budget()) + " tokens has as many targets, places by id and (when it has some) weights; got " +
+               std::to_string(batch.targets.size()) + ", " + std::to_string(batch.by_id.size()) + " and " + std::to_string(batch.weights.size());
+    });
+    const piece_table table = batch.table();
+    for (index i = 0; i < table.count(); ++i) {
+        expects(table.length(i) >= 0 && (i > 0 || table.begin(0) == 0), [&] {
+            return "a batch's pieces lie end to end from token 0: piece " + std::to_string(i) + " begins at " + std::to_string(table.begin(i)) +
+                   " and ends at " + std::to_string(table.end(i));
+        });
+    }
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+double* trainer<Run, Backend>::losses_of(std::span<double> token_losses) {
+    expects(token_losses.empty() || static_cast<index>(token_losses.size()) == Phase::batch.budget, [&] {
+        return "token_losses: expected room for " + std::to_string(Phase::batch.budget) + " losses, or none; got " + std::to_string(token_losses.size());
+    });
+    return token_losses.empty() ? nullptr : token_losses.data();
 }
 
 template <class Run, class Backend>
@@ -59,9 +81,18 @@ const stack_arguments<attention_of<Phase>>& trainer<Run, Backend>::arguments_for
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
+template <class Phase, std::size_t... I>
+void trainer<Run, Backend>::check_arguments(std::index_sequence<I...>, index documents) const {
+    const auto& arguments = arguments_for<Phase>();
+    const auto check = [](const char* wrong) { expects(wrong == nullptr, [&] { return std::string(wrong); }); };
+    (check(complaint<pattern_at<attention_of<Phase>, static_cast<index>(I)>>(std::get<I>(arguments), documents)), ...);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
 template <class Phase, class F>
 auto trainer<Run, Backend>::with_context(const token_batch& batch, bool training, F&& f) {
-    check_batch<Phase>(batch);
+    check_batch<Phase>(batch, training);
     using angles = tensors<precision, typename memory_of<Phase>::angle_table>;
     using segment = typename Backend::segment;
     const index tokens = Phase::batch.budget;
@@ -110,7 +141,7 @@ double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std
             else return head_gradients.template get<"weight">();
         }();
         const typename head::goal goal{batch.targets.data(), batch.weights.empty() ? nullptr : batch.weights.data(),
-                                       token_losses.empty() ? nullptr : token_losses.data(), state_.scale.value};
+                                       losses_of<Phase>(token_losses), state_.scale.value};
 
         double loss = 0;
         stack_of<Phase> stack(context, weights, gradients, arguments_for<Phase>(), dx);
@@ -147,7 +178,7 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     using head = head_layer<model>;
     return forward<Phase>(batch, [&](auto& context, auto x) {
         const typename head::goal goal{batch.targets.data(), batch.weights.empty() ? nullptr : batch.weights.data(),
-                                       token_losses.empty() ? nullptr : token_losses.data(), 1.0};
+                                       losses_of<Phase>(token_losses), 1.0};
         const typename head::weights head_weights(store_.weights().data() + layout_type::head_offset);
         if constexpr (model::shape.tied) {
             const typename embedding_layer<model>::weights embedding_weights(store_.weights().data());
@@ -176,7 +207,8 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batches, double learning_rate) {
-    for (const token_batch& batch : micro_batches) check_batch<Phase>(batch);
+    for (const token_batch& batch : micro_batches) check_batch<Phase>(batch, true);
+    (void)prepare(optimizer_, decay_group::vector, 1, learning_rate, 1.0);  // refuses a rate that makes no sense before anything changes
     memory_.reset_high_water();
     Backend ops;
     ops.zero(store_.gradients());
@@ -201,7 +233,7 @@ step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batch
     const gradient_scale scale = scale_gradients(ops.sum_of_squares(store_.gradients()), weight * state_.scale.value, clip_);
     report.gradient_norm = scale.norm;
     if (!std::isfinite(loss) || !scale.finite) {
-        report.refused = std::isfinite(loss) ? first_not_finite() : "the loss is not finite";
+        report.refused = (std::isfinite(loss) ? "" : "the loss is not finite: ") + first_not_finite();
         state_.scale.overflowed();
         return report;
     }
@@ -213,14 +245,21 @@ step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batch
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 std::string trainer<Run, Backend>::first_not_finite() {
-    std::string found;
-    layout_type::for_each([&](const std::string& name, const parameter& p, index offset) {
-        if (!found.empty()) return;
-        const auto part = store_.gradients().subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size()));
-        const index at = Backend{}.first_non_finite(part);
-        if (at >= 0) found = "the gradient of " + name + " is not finite at element " + std::to_string(at);
+    // A weight comes before all that is computed from it. Gradients come to be from the head down, so of those the last in the
+    // store was first in time.
+    std::string weight, gradient;
+    layout_type::for_each_place([&](const parameter_place& place, const parameter& p) {
+        const auto first = [&](auto all) {
+            return Backend{}.first_non_finite(all.subspan(static_cast<std::size_t>(place.offset), static_cast<std::size_t>(p.size())));
+        };
+        const auto sentence = [&](const char* what, index at) {
+            return what + place.name() + " is not finite at element " + std::to_string(at);
+        };
+        if (const index at = first(store_.weights()); at >= 0 && weight.empty()) weight = sentence("the weight ", at);
+        if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
     });
-    return found.empty() ? "the norm of the gradients is not finite, though each of them is" : found;
+    if (!weight.empty()) return weight;
+    return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
 }
 
 template <class Run, class Backend>
@@ -228,8 +267,9 @@ template <class Run, class Backend>
 void trainer<Run, Backend>::update(double learning_rate, double factor) {
     ++state_.updates;
     Backend ops;
-    layout_type::for_each([&](const std::string&, const parameter& p, index offset) {
-        const auto part = [&](auto all) { return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size())); };
+    // By place, not by name: a name would be an allocation.
+    layout_type::for_each_place([&](const parameter_place& place, const parameter& p) {
+        const auto part = [&](auto all) { return all.subspan(static_cast<std::size_t>(place.offset), static_cast<std::size_t>(p.size())); };
         const adamw_update scalars = prepare(optimizer_, group_of(p), state_.updates, learning_rate, factor);
         ops.template adamw<model>(part(store_.masters()), part(store_.weights()), part(store_.gradients()), part(store_.first_moments()),
                                   part(store_.second_moments()), scalars);
