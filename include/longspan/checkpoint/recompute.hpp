@@ -79,24 +79,27 @@ struct segment_policy {
         for (index s = full; s >= 0; --s) {
             const index begin = s * k;
             const index count = s == full ? blocks - begin : k;
-            std::array<saved, static_cast<std::size_t>(k)> kept;
-            std::array<stream, static_cast<std::size_t>(k)> inner;  // inner[b]: what block begin + b + 1 reads
+            struct level {
+                saved kept;
+                stream output;  // what the next block reads
+            };
+            std::array<level, static_cast<std::size_t>(k)> levels;  // given back in order, by an exception too
+            const auto at = [&](index b) -> level& { return levels[static_cast<std::size_t>(b)]; };
+            const auto enters = [&](index b) -> stream& { return b == 0 ? input(s) : at(b - 1).output; };
             for (index b = 0; b < count; ++b) {
-                const auto i = static_cast<std::size_t>(b);
-                kept[i].hold(memory, tokens);
+                at(b).kept.hold(memory, tokens);
                 const bool needed = b + 1 < count || s == full;
-                if (needed) inner[i].hold(memory, tokens);
-                stack.forward(begin + b, b == 0 ? input(s) : inner[i - 1], needed ? &inner[i] : nullptr, kept[i]);
+                if (needed) at(b).output.hold(memory, tokens);
+                stack.forward(begin + b, enters(b), needed ? &at(b).output : nullptr, at(b).kept);
             }
             if (s == full) {
-                turn(inner[static_cast<std::size_t>(count - 1)]);
-                inner[static_cast<std::size_t>(count - 1)].drop();
+                turn(at(count - 1).output);
+                at(count - 1).output.drop();
             }
             for (index b = count - 1; b >= 0; --b) {
-                const auto i = static_cast<std::size_t>(b);
-                stack.backward(begin + b, b == 0 ? input(s) : inner[i - 1], kept[i]);
-                kept[i].drop();
-                if (b > 0) inner[i - 1].drop();
+                stack.backward(begin + b, enters(b), at(b).kept);
+                at(b).kept.drop();
+                if (b > 0) at(b - 1).output.drop();
             }
             input(s).drop();
         }

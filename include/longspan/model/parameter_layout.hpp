@@ -14,6 +14,19 @@
 
 namespace longspan {
 
+/// Which parameter of a model, in the parts of its name, and where it lies.
+struct parameter_place {
+    index layer = -1;        ///< of its block; −1 outside the blocks
+    const char* owner = "";  ///< "attention.", "mlp.", "head.", or nothing
+    const char* part = "";
+    index offset = 0;  ///< elements from the start of the store
+
+    [[nodiscard]] std::string name() const {
+        std::string text = layer >= 0 ? "blocks." + std::to_string(layer) + "." : std::string();
+        return text.append(owner).append(part);
+    }
+};
+
 template <class Model>
 struct parameter_layout {
     using embedding = embedding_layer<Model>;
@@ -32,23 +45,26 @@ struct parameter_layout {
 
     [[nodiscard]] static constexpr index block_offset(index layer) { return embedding_size + layer * block::size; }
 
-    /// Calls f(name, parameter, element offset in the store) for every parameter, in the order of the store.
+    /// Calls f(place, parameter) for every parameter, in the order of the store. Allocates nothing.
     template <class F>
-    static void for_each(F&& f) {
-        const auto visit = [&](const std::string& prefix, const parameter& p, index offset) {
-            if (p.size() > 0) f(prefix + p.name, p, offset);
+    static void for_each_place(F&& f) {
+        const auto visit = [&](index layer, const char* owner, const parameter& p, index offset) {
+            if (p.size() > 0) f(parameter_place{layer, owner, p.name, offset}, p);
         };
         for (std::size_t i = 0; i < embedding::parameter_table::list.size(); ++i) {
-            visit("", embedding::parameter_table::list[i], embedding::weights::offset(i));
+            visit(-1, "", embedding::parameter_table::list[i], embedding::weights::offset(i));
         }
         for (index l = 0; l < layers; ++l) {
-            block::for_each_parameter([&](const char* branch, const parameter& p, index offset) {
-                visit("blocks." + std::to_string(l) + "." + branch, p, block_offset(l) + offset);
-            });
+            block::for_each_parameter([&](const char* branch, const parameter& p, index offset) { visit(l, branch, p, block_offset(l) + offset); });
         }
         for (std::size_t i = 0; i < head::parameter_table::list.size(); ++i) {
-            visit("head.", head::parameter_table::list[i], head_offset + head::weights::offset(i));
+            visit(-1, "head.", head::parameter_table::list[i], head_offset + head::weights::offset(i));
         }
+    }
+    /// Calls f(name, parameter, element offset in the store) likewise.
+    template <class F>
+    static void for_each(F&& f) {
+        for_each_place([&](const parameter_place& place, const parameter& p) { f(place.name(), p, place.offset); });
     }
 
     /// The bytes of the store: what stays from step to step.

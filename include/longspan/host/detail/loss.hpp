@@ -146,6 +146,7 @@ cross_entropy_sums cross_entropy_chunks(matrix_view<X> x, matrix_view<W> w, cons
             const index target = targets[begin + r];
             T* const row = logits.row(r);
             if (target < 0) {
+                losses[r] = 0;  // never read; but no byte of a workspace stays as it was found
                 if constexpr (Keep)
                     for (index i = 0; i < vocabulary; ++i) row[i] = T(0);
                 return;
