@@ -78,6 +78,13 @@ TEST_CASE("interrupt: a signal that was ignored stays ignored") {
               std::raise(SIGINT);
               return interrupt.requested() ? 1 : 7;
           }) == 7);
+    CHECK(ending_of([] {  // also after one that was not
+              std::signal(SIGINT, SIG_IGN);
+              const ls::interrupt interrupt;
+              std::raise(SIGTERM);
+              std::raise(SIGINT);
+              return interrupt.signal() == SIGTERM ? 7 : 1;
+          }) == 7);
 }
 
 TEST_CASE("interrupt: there is one at a time") {

@@ -49,12 +49,15 @@ public:
 private:
     static constexpr int caught[2] = {SIGINT, SIGTERM};
 
-    /// Only what a handler may do: a lock-free store, and sigaction.
+    /// Only what a handler may do: a lock-free store, and sigaction. What is ignored is not ours to end.
     static void handle(int number) {
         signal_ = number;
-        struct sigaction standard {};
+        struct sigaction standard {}, now {};
         standard.sa_handler = SIG_DFL;
-        for (const int each : caught) ::sigaction(each, &standard, nullptr);
+        for (const int each : caught) {
+            ::sigaction(each, nullptr, &now);
+            if (now.sa_handler == &interrupt::handle) ::sigaction(each, &standard, nullptr);
+        }
     }
 
     static_assert(std::atomic<int>::is_always_lock_free, "a handler of signals may only touch atomics without locks");
