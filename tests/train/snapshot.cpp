@@ -87,8 +87,7 @@ void resumes_to_the_bit() {
 }  // namespace
 
 TEST_CASE("snapshot: save, stop, load, go on: equal to the bit to the run that never stopped") {
-    resumes_to_the_bit<config>();
-    resumes_to_the_bit<narrow>();
+    resumes_to_the_bit<narrow>();  // where masters, weights and moments are three things
 }
 
 TEST_CASE("snapshot: the tensors have the parameters' names and shapes, without padding") {
@@ -112,19 +111,20 @@ TEST_CASE("snapshot: the tensors have the parameters' names and shapes, without 
 
 TEST_CASE("snapshot: another model is refused by the first line that differs, and the trainer stays as it was") {
     const scratch::folder here("run");
-    const std::string path = here / "run";
+    const std::string path = here / "run", other = path + ": a snapshot of another model: model: ";
     trainer t{ls::seed{1}};
     ls::save_snapshot(path, t, {});
+    ls::trainer<narrow> mine{ls::seed{5}}, untouched{ls::seed{5}};
+    CHECK(scratch::sentence_of<ls::bad_snapshot>([&] { ls::load_snapshot(path, mine); }) == other + "precision was fp32, is mixed<bf16>");
+    CHECK(same(mine, untouched));
+
+    const ls::snapshot_reader file(path);
     const auto refused = [&]<class Config>(Config) {
-        ls::trainer<Config> mine{ls::seed{5}}, untouched{ls::seed{5}};
-        const std::string sentence = scratch::sentence_of<ls::bad_snapshot>([&] { ls::load_snapshot(path, mine); });
-        CHECK(same(mine, untouched) != sentence.empty());
-        return sentence;
+        return scratch::sentence_of<ls::bad_snapshot>([&] { file.require_model(ls::describe_model<Config>()); });
     };
-    CHECK(refused(wider{}) == path + ": a snapshot of another model: model: width was 12, is 16 (and 2 more)");
-    CHECK(refused(capped{}) == path + ": a snapshot of another model: model: soft_cap was 0, is 30");
-    CHECK(refused(narrow{}) == path + ": a snapshot of another model: model: precision was fp32, is mixed<bf16>");
-    CHECK(refused(config{}) == "");
+    CHECK(refused(wider{}) == other + "width was 12, is 16 (and 2 more)");
+    CHECK(refused(capped{}) == other + "soft_cap was 0, is 30");
+    CHECK(refused(other_run{}) == "");
 }
 
 TEST_CASE("snapshot: a run that differs is loaded, and says how") {
