@@ -52,8 +52,8 @@ struct options {
     std::vector<std::string> corpus{"/usr/include/eigen3"};
     ls::index steps = 1300, long_steps = 60;
     std::uint64_t seed = 42;
-    double rate = 2e-3;
-    ls::index save_every = 200;
+    double rate = 1e-3;
+    ls::index save_every = 200, sample = 400;
     std::string out, resume, prompt = "template<typename Scalar>\n";
 };
 
@@ -189,7 +189,7 @@ int train(const options& chosen) {
         return 0;
     }
 
-    std::cout << "\nmemory of a step, in bytes (measured: " << r.model.memory_needed << " reserved)\n" << ls::describe(ls::plan<long_phase, ls::host::cpu>)
+    std::cout << "\nwhere the bytes of a step go (measured above: the same, to the byte)\n" << ls::describe(ls::plan<long_phase, ls::host::cpu>)
               << "\nheld-out bits per byte, at a context of " << long_phase::shape.context << " (lower is better):\n";
     ls::context_model counted(3);
     counted.fit(train_files);
@@ -202,7 +202,7 @@ int train(const options& chosen) {
     r.log.line({{"held_out_bits_per_byte", bits}, {"updates", r.model.state().updates}, {"order_2", orders[2]}, {"order_3", orders[3]}});
 
     std::cout << "\nIt continues:\n" << chosen.prompt << std::flush;
-    const auto drawn = ls::continue_tokens<sampling_phase>(r.model, ls::byte_tokens::encode(chosen.prompt), {.count = 400, .seed = chosen.seed});
+    const auto drawn = ls::continue_tokens<sampling_phase>(r.model, ls::byte_tokens::encode(chosen.prompt), {.count = chosen.sample, .seed = chosen.seed});
     std::cout << ls::byte_tokens::decode(drawn) << std::endl;
     return 0;
 }
@@ -216,6 +216,7 @@ int main(int count, char** words) {
     app.add_option("--rate", chosen.rate, "peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--seed", chosen.seed, "of parameters, order and split")->capture_default_str();
     app.add_option("--save-every", chosen.save_every, "steps between snapshots")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--sample", chosen.sample, "bytes that the finished model writes")->check(CLI::NonNegativeNumber)->capture_default_str();
     app.add_option("--prompt", chosen.prompt, "what the finished model continues");
     auto* out = app.add_option("--out", chosen.out, "folder of a new run (default: runs/text-<n>)");
     app.add_option("--resume", chosen.resume, "folder of a run to go on with")->excludes(out);
