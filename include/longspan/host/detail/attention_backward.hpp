@@ -211,10 +211,12 @@ void attention<Pattern, HeadDim, Score>::backward(matrix_view<Q> queries, matrix
     using map = map_format<Q, rounding>;
     constexpr bool in_place = std::is_same_v<D, T>;
     expect_attention_shapes("attention backward", HeadDim, queries, keys, values, out, lse, segments);
+    expect_score_values<Score>("attention backward", score_values);
     expect_same_shape("attention backward", "d_out and out", d_out, out);
     expect_same_shape("attention backward", "dq and queries", dq, queries);
     expect_same_shape("attention backward", "dk and keys", dk, keys);
     expect_same_shape("attention backward", "dv and values", dv, values);
+    if (delta.data) expect_same_shape("attention backward", "delta and lse", delta, lse);
     expects(in_place || workspace != nullptr || queries.rows == 0,
             [] { return "attention backward: two-byte gradients need backward_workspace() bytes of workspace"; });
     const index heads = queries.columns / HeadDim, key_heads = keys.columns / HeadDim, group = heads / key_heads;
@@ -275,6 +277,7 @@ void attention<Pattern, HeadDim, Score>::backward(matrix_view<Q> queries, matrix
             double total = 0;
             for (const attention_segment& s : segments) {
                 for (index q = s.query_begin; q < s.query_begin + s.query_count; ++q) {
+                    if (std::isinf(lse(q, head))) continue;  // saw nothing, with a sink of −∞
                     const T d = delta.data ? static_cast<T>(delta(q, head))
                                            : delta_of<HeadDim, T>(d_out.row(q) + head * HeadDim, out.row(q) + head * HeadDim);
                     total -= std::exp(score_values.sinks[head] - static_cast<double>(lse(q, head))) * static_cast<double>(d);

@@ -70,6 +70,7 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
     constexpr index panel = task_type::panel;
     constexpr index tile = attention_tile;
     expect_attention_shapes("attention forward", HeadDim, queries, keys, values, out, lse, segments);
+    expect_score_values<Score>("attention forward", score_values);
     const index heads = queries.columns / HeadDim, group = heads / (keys.columns / HeadDim);
     const philox_key drop_key = key_of(score_values.site);
     const T infinity = std::numeric_limits<T>::infinity();

@@ -165,4 +165,18 @@ void expect_attention_shapes(const char* op, index head_dim, const matrix_view<Q
     }
 }
 
+/// What a score of this kind cannot do without.
+template <class Score>
+void expect_score_values(const char* op, const score_arguments& a) {
+    if constexpr (Score::soft_cap) {
+        expects(a.soft_cap > 0, [&] { return std::string(op) + ": expected a soft_cap above 0, got " + std::to_string(a.soft_cap); });
+    }
+    if constexpr (Score::alibi) {
+        expects(a.slopes != nullptr, [&] { return std::string(op) + ": expected ALiBi's slopes, one a head, got none"; });
+    }
+    if constexpr (Score::sink) {
+        expects(a.sinks != nullptr, [&] { return std::string(op) + ": expected sinks, one a head, got none"; });
+    }
+}
+
 }  // namespace longspan::host::detail
