@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The step: the same bits from the same seed and from any number of threads, documents that do not see each other, sums divided
+// once, refusals that change nothing, and no allocation.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "../host/buffers.hpp"
+#include "../model/configs.hpp"
+
+namespace {
+std::atomic<long> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+    ++allocations;
+    void* const at = alignment == 0 ? std::malloc(size) : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (!at) throw std::bad_alloc();
+    return at;
+}
+}  // namespace
+
+// Of every way to allocate in C++, these are what the others end in.
+void* operator new(std::size_t size) { return counted(size, 0); }
+void* operator new(std::size_t size, std::align_val_t alignment) { return counted(size, static_cast<std::size_t>(alignment)); }
+void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+// g++ 12 inlines one of the pair and takes free for a stranger to it.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+#endif
+void operator delete(void* at) noexcept { std::free(at); }
+void operator delete(void* at, std::size_t) noexcept { std::free(at); }
+void operator delete(void* at, std::align_val_t) noexcept { std::free(at); }
+void operator delete(void* at, std::size_t, std::align_val_t) noexcept { std::free(at); }
+
+namespace models {
+
+namespace {
+
+using single = config<llama, local, store_all, fp32>;
+using mixed_half = config<rich, local, recompute_every<1>, mixed<fp16>>;
+
+/// Everything that training keeps, as bytes.
+template <class Trainer>
+std::vector<std::byte> kept_by(Trainer& t) {
+    std::vector<std::byte> all;
+    const auto take = [&](auto span) {
+        const auto raw = std::as_bytes(span);
+        all.insert(all.end(), raw.begin(), raw.end());
+    };
+    take(t.store().weights());
+    take(t.store().masters());
+    take(t.store().first_moments());
+    take(t.store().second_moments());
+    return all;
+}
+
+template <class Config>
+std::vector<std::byte> trained(std::uint64_t from, int threads) {
+    const test::threads_restored restore;
+    test::use_threads(threads);
+    trainer<Config> t{seed{from}};
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        const step_report report = t.step(odd_batch(Config::shape.vocabulary, 20 + i));
+        CHECK(report.refused == "");
+        CHECK(report.step == static_cast<index>(i) + 1);
+        CHECK(report.high_water == plan<Config, host::cpu>.peak());
+    }
+    return kept_by(t);
+}
+
+std::string refusal_of(auto&& f) {
+    try {
+        f();
+    } catch (const bad_argument& e) {
+        return e.what();
+    }
+    return "";
+}
+
+}  // namespace
+
+TEST_CASE("trainer: the same seed gives the same bits, on 1, 2 and 3 threads; another seed does not") {
+    const auto first = trained<single>(1, 1);
+    CHECK(first == trained<single>(1, 1));
+    CHECK(first == trained<single>(1, 2));
+    CHECK(first == trained<single>(1, 3));
+    CHECK(first != trained<single>(2, 1));
+}
+
+TEST_CASE("trainer: mixed<fp16> with every option: the same bits on 1 and 3 threads") {
+    const auto first = trained<mixed_half>(1, 1);
+    CHECK(first == trained<mixed_half>(1, 3));
+    CHECK(first != trained<mixed_half>(2, 3));
+}
+
+TEST_CASE("trainer: a warmed-up step allocates nothing") {
+    trainer<single> t{seed{1}};
+    const token_batch batch = odd_batch(llama.vocabulary, 1);
+    const std::span<const token_batch> one(&batch, 1);
+    // Threads take pieces as they come, and each allocates its scratch at its first: so with one of them it is all there.
+    const test::threads_restored restore;
+    test::use_threads(1);
+    (void)t.step(one);
+    const long before = allocations;
+    for (int i = 0; i < 3; ++i) CHECK(t.step(one).refused.empty());
+    CHECK(allocations == before);
+}
+
+TEST_CASE("trainer: micro-batches add up, and are divided once by all their targets") {
+    using doubles = config<llama, local, store_all, fp64>;
+    trainer<doubles> a{seed{1}}, b{seed{1}};
+    const std::vector<token_batch> two{batch_of({40, 3}, llama.vocabulary, 1), batch_of({9, 60, 8}, llama.vocabulary, 2)};
+    const step_report both = a.step(std::span<const token_batch>(two));
+    CHECK(both.targets == 39 + 2 + 8 + 59 + 7);
+    CHECK(both.tokens == 120);
+    CHECK(a.state().tokens == 120);
+    CHECK(a.state().updates == 1);
+    // The same documents in one batch.
+    token_batch one = batch_of({40, 3, 9, 60, 8}, llama.vocabulary, 3);
+    std::copy_n(two[0].tokens.begin(), 43, one.tokens.begin());
+    std::copy_n(two[1].tokens.begin(), 77, one.tokens.begin() + 43);
+    std::copy_n(two[0].targets.begin(), 43, one.targets.begin());
+    std::copy_n(two[1].targets.begin(), 77, one.targets.begin() + 43);
+    sort_tokens(one.tokens, llama.vocabulary, one.by_id);
+    const step_report at_once = b.step(one);
+    CHECK(both.loss == doctest::Approx(at_once.loss).epsilon(1e-12));
+    CHECK(both.gradient_norm == doctest::Approx(at_once.gradient_norm).epsilon(1e-12));
+    const auto sums = a.store().gradients(), expected = b.store().gradients();
+    double worst = 0;
+    for (std::size_t i = 0; i < sums.size(); ++i) worst = std::max(worst, std::abs(sums[i] - expected[i]));
+    CHECK(worst < 1e-12 * both.gradient_norm * static_cast<double>(both.targets));
+    CHECK(both.loss == doctest::Approx(std::log(61.0)).epsilon(0.05));  // a mean over targets: of a model that knows nothing
+}
+
+TEST_CASE("trainer: a document's losses are those of the document alone, and no bit of them is another's") {
+    const auto losses_of = [](auto& t, const token_batch& batch) {
+        std::vector<double> losses(batch.tokens.size(), -1);
+        const double sum = t.accumulate_gradients(batch, losses);
+        double total = 0;
+        for (const double l : losses) total += l;
+        CHECK(total == doctest::Approx(sum).epsilon(1e-12));
+        return losses;
+    };
+    const std::vector<index> lengths{33, 0, 1, 64, 2, 17};
+    const auto check = [&]<class Config>(Config, double tolerance) {
+        trainer<Config> t{seed{4}};
+        const index vocabulary = Config::shape.vocabulary;
+        const token_batch packed = odd_batch(vocabulary, 9);
+        const std::vector<double> all = losses_of(t, packed);
+        index begin = 0;
+        for (std::size_t d = 0; d < lengths.size(); begin += lengths[d++]) {
+            const auto at = packed.tokens.begin() + begin;
+            token_batch alone = batch_of({lengths[d]}, vocabulary, 1);
+            alone.pieces[0].document = packed.pieces[d].document;  // dropout is the document's
+            std::copy_n(at, lengths[d], alone.tokens.begin());
+            sort_tokens(alone.tokens, vocabulary, alone.by_id);
+            std::copy_n(packed.targets.begin() + begin, lengths[d], alone.targets.begin());
+            const std::vector<double> own = losses_of(t, alone);
+            double worst = 0;
+            for (index i = 0; i < lengths[d]; ++i) {
+                const double expected = all[static_cast<std::size_t>(begin + i)], loss = own[static_cast<std::size_t>(i)];
+                if (loss != expected) worst = std::max(worst, std::abs(loss - expected) / expected);
+            }
+            CHECK(worst <= tolerance);
+            // Another token in the middle of this document: no bit of another's losses moves.
+            if (lengths[d] == 0) continue;
+            token_batch other = packed;
+            auto& changed = other.tokens[static_cast<std::size_t>(begin + lengths[d] / 2)];
+            changed = static_cast<token_id>((changed + 1) % vocabulary);
+            sort_tokens(other.tokens, vocabulary, other.by_id);
+            const std::vector<double> moved = losses_of(t, other);
+            double own_moved = 0;
+            index strangers_moved = 0;
+            for (std::size_t i = 0; i < all.size(); ++i) {
+                const bool inside = static_cast<index>(i) >= begin && static_cast<index>(i) < begin + lengths[d];
+                if (inside) own_moved += std::abs(moved[i] - all[i]);
+                else strangers_moved += std::bit_cast<std::uint64_t>(moved[i]) != std::bit_cast<std::uint64_t>(all[i]);
+            }
+            CHECK(strangers_moved == 0);
+            if (lengths[d] != 2) CHECK((own_moved > 0) == (lengths[d] > 2));  // of two, the last may or may not be seen
+        }
+    };
+    check(config<llama, local, store_all, fp64>{}, 1e-12);
+    check(config<gpt2, full, store_all, fp64>{}, 1e-12);
+    check(config<rich, stack<global<2>, causal & strided<3>>, store_all, fp32>{}, 1e-5);
+    check(single{}, 1e-5);
+}
+
+TEST_CASE("trainer: evaluation is the loss of training without dropout, and changes nothing") {
+    trainer<single> t{seed{1}};
+    trainer<mixed_half> thinned{seed{1}};
+    const token_batch batch = odd_batch(llama.vocabulary, 1), other = odd_batch(rich.vocabulary, 1);
+    const auto before = kept_by(t);
+    std::vector<double> a(batch.tokens.size()), b(batch.tokens.size());
+    CHECK(t.evaluate(batch, a) == t.accumulate_gradients(batch, b));
+    CHECK(a == b);
+    CHECK(kept_by(t) == before);
+    CHECK(thinned.evaluate(other) != thinned.accumulate_gradients(other));
+}
+
+TEST_CASE("trainer: a token of one document moves no gradient of another's rows") {
+    // With an untied head and learned-free positions, the embedding rows of ids that only document B holds are B's gradients.
+    using separate = config<waves, full, store_all, fp64>;
+    trainer<separate> t{seed{2}};
+    token_batch batch = batch_of({50, 40}, waves.vocabulary, 3);
+    for (std::size_t i = 0; i < 50; ++i) batch.tokens[i] = static_cast<token_id>(batch.tokens[i] % 18);
+    for (std::size_t i = 50; i < 90; ++i) batch.tokens[i] = static_cast<token_id>(18 + batch.tokens[i] % 18);
+    const auto rows_of_b = [&] {
+        sort_tokens(batch.tokens, waves.vocabulary, batch.by_id);
+        const auto gradients = t.store().gradients();
+        std::fill(gradients.begin(), gradients.end(), 0.0);
+        (void)t.accumulate_gradients(batch);
+        const auto table = t.store().part(gradients, "embedding.weight");
+        return std::vector(table.begin() + 18 * waves.width, table.end());
+    };
+    const auto before = rows_of_b();
+    batch.tokens[20] = (batch.tokens[20] + 1) % 18;
+    CHECK(before == rows_of_b());
+    batch.tokens[70] = 18 + (batch.tokens[70] - 18 + 1) % 18;
+    CHECK(before != rows_of_b());
+}
+
+TEST_CASE("trainer: a batch without targets changes nothing and says so") {
+    trainer<single> t{seed{1}};
+    (void)t.step(odd_batch(llama.vocabulary, 1));
+    const auto before = kept_by(t);
+    const step_report report = t.step(batch_of({1, 1}, llama.vocabulary, 2));
+    CHECK(report.refused == "none of the batch's tokens has a target");
+    CHECK(report.targets == 0);
+    CHECK(kept_by(t) == before);
+    CHECK(t.state().steps == 2);
+    CHECK(t.state().updates == 1);
+    CHECK(t.step(std::span<const token_batch>{}).refused != "");
+}
+
+TEST_CASE("trainer: a weight that is not finite: the step refuses, names it, changes nothing") {
+    trainer<single> t{seed{1}};
+    const token_batch batch = odd_batch(llama.vocabulary, 1);
+    (void)t.step(batch);
+    for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        for (const char* name : {"embedding.weight", "blocks.1.attention.qkv.weight", "blocks.2.mlp.norm.weight", "head.norm.weight"}) {
+            auto& element = t.store().part(t.store().weights(), name)[5];
+            const float good = std::exchange(element, poison);
+            const auto before = kept_by(t);
+            const index updates = t.state().updates;
+            const step_report report = t.step(batch);
+            CAPTURE(report.refused);
+            CHECK(report.refused.find("the weight " + std::string(name) + " is not finite at element 5") != std::string::npos);
+            CHECK(kept_by(t) == before);
+            CHECK(t.state().updates == updates);
+            CHECK(t.state().scale.value == 1);
+            t.store().part(t.store().weights(), name)[5] = good;
+        }
+    }
+    CHECK(t.step(batch).refused == "");
+}
+
+TEST_CASE("trainer: mixed<fp16>: gradients that overflow are named, and halve the loss scale") {
+    trainer<mixed_half> t{seed{1}};
+    const token_batch batch = odd_batch(rich.vocabulary, 1);
+    CHECK(t.state().scale.value == 1024);
+    t.state().scale.value = 0x1p40;
+    const auto before = kept_by(t);
+    const step_report report = t.step(batch);
+    CAPTURE(report.refused);
+    CHECK(report.refused.starts_with("the gradient of head."));
+    CHECK(t.state().scale.value == 0x1p39);
+    CHECK(kept_by(t) == before);
+    t.state().scale.value = 1024;
+    CHECK(t.step(batch).refused == "");
+    CHECK(t.state().scale.value == 1024);
+    CHECK(kept_by(t) != before);
+}
+
+TEST_CASE("trainer: a batch of another shape is refused in a sentence, and the trainer goes on") {
+    trainer<single> t{seed{1}};
+    const token_batch good = odd_batch(llama.vocabulary, 1);
+    const auto before = kept_by(t);
+    const index at_rest = t.memory().used();
+    const auto with = [&](auto&& change) {
+        token_batch batch = good;
+        change(batch);
+        return refusal_of([&] { (void)t.step(batch); });
+    };
+    CHECK(with([](auto& b) { b = batch_of({5}, llama.vocabulary, 1, 130); }) ==
+          "the phase takes batches of 131 tokens and 16 pieces; this one has 130 and 16");
+    CHECK(with([](auto& b) { b.pieces.pop_back(); }) == "the phase takes batches of 131 tokens and 16 pieces; this one has 131 and 15");
+    CHECK(with([](auto& b) { b.targets.pop_back(); }).find("got 130, 131 and 0") != std::string::npos);
+    CHECK(with([](auto& b) { b.by_id.clear(); }).find("got 131, 0 and 0") != std::string::npos);
+    CHECK(with([](auto& b) { b.weights.resize(7); }).find("got 131, 131 and 7") != std::string::npos);
+    CHECK(with([](auto& b) { b.pieces[3].begin = 400; }).find("piece 3 begins at 400") != std::string::npos);
+    CHECK(with([](auto& b) { b.pieces[0].begin = 1; }).find("piece 0 begins at 1") != std::string::npos);
+    CHECK(with([](auto& b) { b.tokens[9] = 61; }).find("outside the vocabulary [0, 61)") != std::string::npos);
+    CHECK(with([](auto& b) { b.targets[9] = 61; }).find("got 61 at token 9") != std::string::npos);
+    CHECK(refusal_of([&] { (void)t.step(std::span(&good, 1), -1.0); }).find("learning rate") != std::string::npos);
+    std::vector<double> few(3);
+    CHECK(refusal_of([&] { (void)t.evaluate(good, few); }).find("got 3") != std::string::npos);
+    CHECK(kept_by(t) == before);
+    CHECK(t.state().steps == 0);
+    CHECK(t.memory().used() == at_rest);
+    CHECK(t.memory().in_order());
+    CHECK(t.step(good).refused == "");
+}
+
+namespace {
+
+struct short_phase {
+    static constexpr decoder_shape shape{.layers = 1, .width = 16, .heads = 2, .hidden = 32, .vocabulary = 61, .context = 24};
+    static constexpr auto attention = causal;
+    static constexpr auto checkpoint = store_all;
+    static constexpr auto precision = fp32;
+    static constexpr auto batch = packed<48>;
+};
+struct long_phase : short_phase {
+    static constexpr auto shape = [] {
+        auto s = short_phase::shape;
+        s.context = 96;
+        return s;
+    }();
+    static constexpr auto attention = causal & window<32>;
+    static constexpr auto batch = packed<96>;
+};
+
+}  // namespace
+
+TEST_CASE("trainer: phases share one store, one step count and the arena of the hungriest") {
+    trainer<phases<short_phase, long_phase>> both{seed{1}};
+    trainer<short_phase> alone{seed{1}};
+    CHECK(both.memory_needed == plan<long_phase, host::cpu>.peak());
+    const token_batch brief = batch_of({24, 20}, 61, 1, 48, short_phase::batch.max_pieces);
+    const token_batch wide = batch_of({90}, 61, 2, 96, long_phase::batch.max_pieces);
+    CHECK(both.step<short_phase>(brief).loss == alone.step(brief).loss);
+    CHECK(kept_by(both) == kept_by(alone));
+    const step_report second = both.step<long_phase>(wide);
+    CHECK(second.step == 2);
+    CHECK(second.tokens == 90);
+    CHECK(second.high_water == plan<long_phase, host::cpu>.peak());
+    CHECK(kept_by(both) != kept_by(alone));
+    CHECK(refusal_of([&] { (void)both.step<long_phase>(brief); }) != "");
+}
+
+TEST_CASE("trainer: a tiny model learns a sentence by heart") {
+    trainer<long_phase> t{seed{6}};
+    const std::string sentence = "the quick brown fox jumps over the lazy dog";
+    token_batch batch = batch_of({static_cast<index>(sentence.size())}, 61, 1, 96, long_phase::batch.max_pieces);
+    for (std::size_t i = 0; i < sentence.size(); ++i) {
+        batch.tokens[i] = sentence[i] == ' ' ? 0 : sentence[i] - 'a' + 1;
+        if (i > 0) batch.targets[i - 1] = batch.tokens[i];
+    }
+    sort_tokens(batch.tokens, 61, batch.by_id);
+    const double start = t.step(std::span(&batch, 1), 1e-2).loss;
+    double end = start;
+    for (int i = 0; i < 150; ++i) end = t.step(std::span(&batch, 1), 1e-2).loss;
+    CHECK(start > 3.5);
+    CHECK(end < 0.05);
+}
+
+}  // namespace models
