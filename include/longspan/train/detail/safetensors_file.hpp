@@ -143,7 +143,10 @@ inline safetensors_image safetensors_writer::image() const {
         json += ":{\"dtype\":\"";
         json += name_of(i->entry.type);
         json += "\",\"shape\":[";
-        for (std::size_t d = 0; d < i->entry.shape.size(); ++d) json += (d > 0 ? "," : "") + std::to_string(i->entry.shape[d]);
+        for (std::size_t d = 0; d < i->entry.shape.size(); ++d) {
+            if (d > 0) json += ',';
+            json += std::to_string(i->entry.shape[d]);
+        }
         json += "],\"data_offsets\":[" + std::to_string(offset) + ',' + std::to_string(offset + i->entry.size()) + "]}";
         offset += i->entry.size();
         image.data.push_back(i->data);
@@ -155,8 +158,8 @@ inline safetensors_image safetensors_writer::image() const {
                std::to_string(length);
     });
     json.resize(static_cast<std::size_t>(length), ' ');
-    const auto prefix = std::bit_cast<std::array<char, 8>>(static_cast<std::uint64_t>(length));
-    image.head.assign(prefix.begin(), prefix.end());
+    const auto length_bytes = std::bit_cast<std::array<char, 8>>(static_cast<std::uint64_t>(length));
+    image.head.assign(length_bytes.begin(), length_bytes.end());
     image.head += json;
     image.size = 8 + length + offset;
     return image;
