@@ -89,6 +89,7 @@ bool train_phase(run& r, const char* name, ls::index end, std::uint64_t seed) {
     ls::loader_options from{.seed = seed};
     if (r.place.budget == Phase::batch.budget) from.resume = r.place;  // a snapshot of this phase
     auto batches = ls::batches<Phase>(r.train, from);
+    r.status.say(std::string(name) + " phase, an epoch: " + ls::describe(batches.count_epoch(batches.state().epoch)));
     double speed = 0, before = ls::status_line::now();
     while (r.model.state().steps < end) {
         const auto& batch = batches.next_step();
