@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <type_traits>
+
+#include <longspan/memory/tensors.hpp>
+
+namespace ls = longspan;
+
+namespace {
+
+struct table {
+    static constexpr std::array list{ls::tensor{"rstd", ls::role::statistic, 1}, ls::tensor{"off", ls::role::saved, 0},
+                                     ls::tensor{"qkv", ls::role::saved, 30}};
+};
+using half = std::remove_cvref_t<decltype(ls::mixed<ls::bf16>)>;
+
+static_assert(ls::layout_of<half, table>("t", 10).peak(1) == 10 * 4 + 10 * 30 * 2);
+static_assert(ls::layout_of<half, table>("t", 10).peak(64) == 64 + 640);
+static_assert(ls::element_bytes<half>(ls::role::weight) == 2);
+static_assert(ls::element_bytes<half>(ls::role::master) == 4);
+static_assert(ls::element_bytes<half>(ls::role::parameter_gradient) == 4);
+static_assert(ls::element_bytes<std::remove_cvref_t<decltype(ls::fp64)>>(ls::role::moment) == 8);
+
+}  // namespace
+
+TEST_CASE("tensors: views are typed by role, take what the layout says, and come back in order") {
+    ls::arena memory(4096);
+    {
+        ls::tensors<half, table> held(memory, 10);
+        CHECK(memory.used() == ls::layout_of<half, table>("t", 10).peak(64));
+        const auto rstd = held.get<"rstd">();
+        const auto qkv = held.get<"qkv">();
+        static_assert(std::is_same_v<decltype(rstd), const ls::matrix_view<float>>);
+        static_assert(std::is_same_v<decltype(qkv), const ls::matrix_view<ls::bf16>>);
+        CHECK(rstd.rows == 10);
+        CHECK(rstd.columns == 1);
+        CHECK(qkv.columns == 30);
+        CHECK(reinterpret_cast<std::byte*>(qkv.data) == reinterpret_cast<std::byte*>(rstd.data) + 64);
+        CHECK(held.get<"off">().data == nullptr);
+        held.hold(memory, 20);  // another size: the old regions go first
+        CHECK(memory.used() == ls::layout_of<half, table>("t", 20).peak(64));
+        held.drop();
+        CHECK(memory.used() == 0);
+        held.drop();  // nothing to give back
+        CHECK(memory.used() == 0);
+        held.hold(memory, 1);
+    }
+    CHECK(memory.used() == 0);
+    CHECK(memory.in_order());
+}
+
+TEST_CASE("tensors: when one does not fit, none is held") {
+    ls::arena memory(256);
+    ls::tensors<half, table> held;
+    CHECK_THROWS_AS(held.hold(memory, 10), ls::out_of_memory);
+    CHECK(memory.used() == 0);
+    CHECK(memory.in_order());
+    held.hold(memory, 2);
+    CHECK(memory.used() == 64 + 128);
+}
