@@ -16,14 +16,14 @@ namespace longspan::host::detail {
 template <index HeadDim, std::floating_point T>
 struct attention_backward_scratch {
     static constexpr index tile = attention_tile;
-    static constexpr index panel = tile_columns<T>;
+    static constexpr index panel = panel_columns<T>;
     static constexpr index panels = tile / panel;
     static constexpr index padded = round_up(HeadDim, width_rows);
-    static constexpr index wide = round_up(HeadDim, panel);
+    static constexpr index wide = round_up(HeadDim, index{tile_columns<T>});
 
     T keys[HeadDim * tile];          // panels of K^T: [head][32 keys]
     T values[HeadDim * tile];        // panels of V^T
-    T key_rows[tile * wide];         // panels of K: [key][32 of the head]
+    T key_rows[tile * wide];         // panels of K, as wide as a tile of the product: [key][32 of the head]
     T queries[tile * HeadDim];       // slivers of 12 queries
     T out_gradients[tile * HeadDim];
     T query_columns[tile * padded];  // slivers of 8 of the head: [query][8]
@@ -94,12 +94,12 @@ struct attention_backward_call {
 /// Packs a tile of keys and values, [key_row, + count) of the columns from `column`, in the three ways that products read them.
 template <class Rounding, index HeadDim, class T, class Call>
 void pack_keys(attention_backward_scratch<HeadDim, T>& mine, const Call& c, index key_row, index count, index column) {
-    constexpr int panel = static_cast<int>(tile_columns<T>);
+    constexpr int panel = panel_columns<T>;
     const auto keys = c.keys.row_range(key_row, count).column_range(column, HeadDim);
     const auto values = c.values.row_range(key_row, count).column_range(column, HeadDim);
     operand_of<Rounding, depth_is::contiguous>(keys).template gather<panel>(0, count, 0, HeadDim, mine.keys);
     operand_of<Rounding, depth_is::contiguous>(values).template gather<panel>(0, count, 0, HeadDim, mine.values);
-    operand_of<Rounding, depth_is::strided>(keys).template gather<panel>(0, HeadDim, 0, count, mine.key_rows);
+    operand_of<Rounding, depth_is::strided>(keys).template gather<tile_columns<T>>(0, HeadDim, 0, count, mine.key_rows);
 }
 
 /// The same for a tile of queries and their outputs' gradients; and the rows' log-sum-exp and delta.
@@ -143,27 +143,22 @@ void meet(attention_backward_scratch<HeadDim, T>& mine, const Call& c, const mee
         T* const products = mine.products + p * tile * panel;
         for (index q = 0; q < at.queries; q += tile_rows) {
             const index rows = at.queries - q < tile_rows ? at.queries - q : index{tile_rows};
-            sliver_product<tile_rows>(HeadDim, mine.queries + q * HeadDim, mine.keys + first * HeadDim, probabilities + q * panel, panel, rows,
-                                      panel, none, false);
-            sliver_product<tile_rows>(HeadDim, mine.out_gradients + q * HeadDim, mine.values + first * HeadDim, products + q * panel, panel,
-                                      rows, panel, none, false);
+            panel_product<tile_rows>(HeadDim, mine.queries + q * HeadDim, mine.keys + first * HeadDim, probabilities + q * panel, rows, false);
+            panel_product<tile_rows>(HeadDim, mine.out_gradients + q * HeadDim, mine.values + first * HeadDim, products + q * panel, rows, false);
         }
-        // Keys beyond the last are packed as zeros and must not take a share: their columns are tested, too.
-        const bool tested = at.kind == tile_class::partial || live < panel;
-        const std::uint32_t within = live >= 32 ? ~0u : (1u << live) - 1u;
+        // Columns of keys beyond the last hold numbers without meaning, which no product carries to another column.
+        const bool tested = at.kind == tile_class::partial;
         for (index q = 0; q < at.queries; ++q) {
-            const std::uint32_t bits = at.kind == tile_class::partial
-                                           ? within & Pattern::key_bits(a, s.ordinal, at.query_position + q, at.key_position + first)
-                                           : within;
+            const std::uint32_t bits = tested ? Pattern::key_bits(a, s.ordinal, at.query_position + q, at.key_position + first) : ~0u;
             finish_gradients<Score, Map, T, static_cast<int>(panel)>(probabilities + q * panel, products + q * panel, live, tested, bits, rule,
                                                                      c.natural_scale, mine.log_sums[q], mine.deltas[q], at.key_position + first,
                                                                      at.query_position + q, c.score_values, mine.drawn, q, first);
         }
         for (index d = 0; d < scratch::padded; d += width_rows) {
-            tile_product<width_rows>(at.queries, mine.out_columns + d * at.queries, probabilities, mine.value_gradients[p] + d * panel, panel,
-                                     none, true);
-            tile_product<width_rows>(at.queries, mine.query_columns + d * at.queries, products, mine.key_gradients[p] + d * panel, panel, none,
-                                     true);
+            panel_product<width_rows>(at.queries, mine.out_columns + d * at.queries, probabilities, mine.value_gradients[p] + d * panel,
+                                      width_rows, true);
+            panel_product<width_rows>(at.queries, mine.query_columns + d * at.queries, products, mine.key_gradients[p] + d * panel, width_rows,
+                                      true);
         }
         // dS turned, sliver by sliver: this panel's keys are a stretch of each sliver's depth.
         const operand<T, void, depth_is::contiguous> rows_of_panel{products, panel};

@@ -13,11 +13,10 @@ namespace longspan::host::detail {
 template <pattern Pattern, index HeadDim, class Score, std::floating_point T>
 struct attention_forward_task {
     using vector = pack<T>;
-    static constexpr index panel = tile_columns<T>;           // queries side by side
-    static constexpr int packs = panel / vector::lanes > 0 ? static_cast<int>(panel / vector::lanes) : 1;
+    static constexpr index panel = panel_columns<T>;  // queries side by side
     static constexpr index panels = attention_queries / panel;
     static constexpr index padded = round_up(HeadDim, width_rows);
-    static_assert(panel % vector::lanes == 0 || vector::lanes % panel == 0);
+    static_assert(attention_queries % panel == 0 && attention_tile % panel == 0 && panel % vector::lanes == 0);
 
     /// A thread's memory.
     struct scratch {
@@ -120,8 +119,8 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
                     if (here == tile_class::empty) continue;
                 }
                 for (index k = 0; k < key_count; k += tile_rows) {
-                    sliver_product<tile_rows>(HeadDim, mine.keys + k * HeadDim, mine.queries[p], mine.scores + k * panel, panel,
-                                              key_count - k < tile_rows ? key_count - k : index{tile_rows}, panel, static_cast<const T*>(nullptr), false);
+                    panel_product<tile_rows>(HeadDim, mine.keys + k * HeadDim, mine.queries[p], mine.scores + k * panel,
+                                             key_count - k < tile_rows ? key_count - k : index{tile_rows}, false);
                 }
                 finish_scores<Pattern, Score, T, static_cast<int>(panel)>(mine.scores, key_count, key_position, query_position, pattern_arguments,
                                                                           s->ordinal, here == tile_class::partial, rule);
@@ -167,8 +166,7 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
                     }
                 }
                 for (index d = 0; d < task_type::padded; d += width_rows) {
-                    tile_product<width_rows>(key_count, mine.values + d * key_count, mine.scores, result + d * panel, panel,
-                                             static_cast<const T*>(nullptr), true);
+                    panel_product<width_rows>(key_count, mine.values + d * key_count, mine.scores, result + d * panel, width_rows, true);
                 }
             }
         };

@@ -24,7 +24,11 @@ namespace longspan::host::detail {
 inline constexpr index attention_tile = 96;
 // The forward packs a tile of keys once for this many queries; twice as many gain 3 % and cost short windows more.
 inline constexpr index attention_queries = 192;
-inline constexpr int width_rows = 8;  // rows of a sliver along the head: 64, 96, 128, 256 are multiples of it
+// Rows of a sliver along the head: 64, 96, 128 and 256 are multiples of it. Two registers each, and some for operands.
+inline constexpr int width_rows = tile_rows == 12 ? 8 : 4;
+// Scores side by side: two registers, or a pack where that is wider.
+template <std::floating_point T>
+inline constexpr int panel_columns = tile_columns<T> > pack<T>::lanes ? tile_columns<T> : pack<T>::lanes;
 
 inline constexpr double log2_e = 1.4426950408889634074, ln_2 = 0.69314718055994530942;
 
@@ -42,6 +46,27 @@ template <class Tag, std::floating_point T>
         size = count;
     }
     return memory.get();
+}
+
+/// c[rows, panel_columns] (= | +=) a[depth, Rows]ᵀ · b[depth, panel_columns], rows of c `panel_columns` apart; rows ≤ Rows.
+template <int Rows, std::floating_point T>
+void panel_product(index depth, const T* a, const T* b, T* c, index rows, bool add) {
+    constexpr int panel = panel_columns<T>;
+    const T* const no_bias = nullptr;
+    for (int j = 0; j < panel; j += tile_columns<T>) {
+        if (rows == Rows) {
+            tile_product<Rows, panel>(depth, a, b + j, c + j, panel, no_bias, add);
+            continue;
+        }
+        T edge[Rows * tile_columns<T>];
+        tile_product<Rows, panel>(depth, a, b + j, edge, tile_columns<T>, no_bias, false);
+        for (index i = 0; i < rows; ++i)
+            for (int l = 0; l < tile_columns<T>; ++l) {
+                const T value = edge[i * tile_columns<T> + l];
+                T& to = c[i * panel + j + l];
+                to = add ? to + value : value;
+            }
+    }
 }
 
 /// A value as an operand of a product reads it.

@@ -45,8 +45,9 @@ LONGSPAN_INLINE void store_register(T* to, register_t<T> value) {
     std::memcpy(to, &value, sizeof value);
 }
 
-/// c[Rows, tile_columns] (= | +=) a[depth, Rows]ᵀ · b[depth, tile_columns] (+ bias): a and b packed, c with rows `stride` apart.
-template <int Rows, std::floating_point T>
+/// c[Rows, tile_columns] (= | +=) a[depth, Rows]ᵀ · b[depth, tile_columns] (+ bias): a and b packed (b's steps of the depth may lie
+/// Step elements apart), c with rows `stride` apart.
+template <int Rows, int Step = 0, std::floating_point T>
 void tile_product(index depth, const T* a, const T* b, T* c, index stride, const T* bias, bool add) {
     constexpr int lanes = register_lanes<T>;
     // The result's lines arrive while the sum is formed.
@@ -55,7 +56,7 @@ void tile_product(index depth, const T* a, const T* b, T* c, index stride, const
         __builtin_prefetch(c + i * stride + lanes, 1);
     }
     register_t<T> sum[Rows][2] = {};
-    for (index k = 0; k < depth; ++k, a += Rows, b += 2 * lanes) {
+    for (index k = 0; k < depth; ++k, a += Rows, b += Step > 0 ? Step : 2 * lanes) {
         const register_t<T> left = load_register(b), right = load_register(b + lanes);
         for (int i = 0; i < Rows; ++i) {
             const register_t<T> broadcast = a[i] - register_t<T>{};
