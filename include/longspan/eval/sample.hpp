@@ -8,9 +8,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
 #include <longspan/batch/batch.hpp>
+#include <longspan/core/error.hpp>
 #include <longspan/core/philox.hpp>
 #include <longspan/layer/head.hpp>
 #include <longspan/model/parameter_layout.hpp>
@@ -64,11 +67,14 @@ template <class Phase, class Trainer>
 /// `count` tokens after `prompt`.
 template <class Phase, class Trainer>
 [[nodiscard]] std::vector<token_id> continue_tokens(Trainer& trainer, std::vector<token_id> prompt, const sampling& how) {
+    expects(how.temperature >= 0, [&] { return "sampling.temperature: expected 0 or more, got " + std::to_string(how.temperature); });
     const std::size_t begin = prompt.size();
     const philox_key key = key_of({.seed = how.seed, .step = 0, .layer = 0, .site = 0x73616d70});
     for (index i = 0; i < how.count; ++i) {
         std::vector<double> logits = next_token_logits<Phase>(trainer, prompt);
         std::size_t chosen = static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+        expects(std::all_of(logits.begin(), logits.end(), [](double l) { return std::isfinite(l); }),
+                [] { return std::string("continue_tokens: the model's logits are not finite, so there is nothing to draw from"); });
         if (how.temperature > 0) {
             const double top = logits[chosen];
             double total = 0;

@@ -20,7 +20,7 @@ struct step_report {
     index tokens = 0;          ///< of documents, in all micro-batches
     index targets = 0;
     bytes high_water = 0;      ///< measured from the regions that the step acquired and released
-    std::string refused;       ///< empty, or why no parameter changed: which tensor was first not finite
+    std::string refused{};     ///< empty, or why no parameter changed: which tensor was first not finite
 
     [[nodiscard]] double bits_per_token() const { return loss / 0.69314718055994530942; }
 };
