@@ -46,10 +46,10 @@ public:
     [[nodiscard]] double value(index r, index c) { return static_cast<double>(longspan::to_compute(view()(r, c))); }
 
     matrix& fill_random(std::mt19937& generator, double scale = 1) {
-        std::normal_distribution<double> normal(0, scale);
+        std::normal_distribution<double> normal;  // of deviation 1: 0 is none that it takes
         for (index r = 0; r < rows_; ++r)
             for (index c = 0; c < columns_; ++c)
-                (*this)(r, c) = longspan::from_compute<T>(static_cast<longspan::compute_t<T>>(normal(generator)));
+                (*this)(r, c) = longspan::from_compute<T>(static_cast<longspan::compute_t<T>>(scale * normal(generator)));
         return *this;
     }
 

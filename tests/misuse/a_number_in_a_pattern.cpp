@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// expect: a pattern composes with patterns only: ls::causal & ls::window<512>, not ls::causal & 512
+// expect: both sides of & are patterns, as in ls::causal & (ls::window<512> | ls::first<16>)
 #include <longspan/pattern/band.hpp>
 #include <longspan/pattern/compose.hpp>
 namespace ls = longspan;

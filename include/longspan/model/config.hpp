@@ -69,15 +69,22 @@ consteval bool check_config() {
     static_assert(requires { Config::precision; }, "a configuration needs `static constexpr auto precision`: ls::fp32, ls::fp64, ls::tf32 or ls::mixed<ls::bf16>");
     static_assert(requires { Config::batch; }, "a configuration needs `static constexpr auto batch`: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
     if constexpr (configuration<Config>) {
-        static_assert(std::is_same_v<std::remove_cvref_t<decltype(Config::shape)>, decoder_shape>, "config.shape is an ls::decoder_shape");
-        static_assert(pattern_stack<attention_of<Config>>, "config.attention is a pattern (ls::causal & ls::window<512>) or an ls::stack of patterns");
-        static_assert(checkpoint_policy<checkpoint_of<Config>>, "config.checkpoint is a checkpointing policy: ls::store_all or ls::recompute_every<k>");
-        static_assert(precision_policy<std::remove_cvref_t<decltype(Config::precision)>>,
+        // As constants: of a concept that fails inside a static_assert a compiler explains every part, below our sentence.
+        constexpr bool shaped = std::is_same_v<std::remove_cvref_t<decltype(Config::shape)>, decoder_shape>;
+        constexpr bool attends = pattern_stack<attention_of<Config>>, checkpoints = checkpoint_policy<checkpoint_of<Config>>;
+        constexpr bool precise = precision_policy<std::remove_cvref_t<decltype(Config::precision)>>;
+        constexpr bool batched = batching<batching_of<Config>>;
+        static_assert(shaped, "config.shape is an ls::decoder_shape");
+        static_assert(attends, "config.attention is a pattern (ls::causal & ls::window<512>) or an ls::stack of patterns");
+        static_assert(checkpoints, "config.checkpoint is a checkpointing policy: ls::store_all or ls::recompute_every<k>");
+        static_assert(precise,
                       "config.precision is a precision policy: ls::fp32, ls::fp64, ls::tf32, ls::mixed<ls::bf16> or ls::mixed<ls::fp16>");
-        static_assert(batching<batching_of<Config>>, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
-        static_assert(Config::batch.budget >= Config::shape.context,
-                      "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");
-        return check_shape<Config::shape>();
+        static_assert(batched, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
+        if constexpr (shaped && attends && checkpoints && precise && batched) {
+            static_assert(Config::batch.budget >= Config::shape.context,
+                          "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");
+            return check_shape<Config::shape>();
+        }
     }
     return true;
 }
