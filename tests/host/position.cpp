@@ -156,6 +156,16 @@ TEST_CASE("position: sinusoidal waves are right to the last bit but one, at any 
     }
 }
 
+TEST_CASE("position: sinusoidal waves end at the last column") {
+    const std::vector<piece> pieces{{.document = 0, .position = 9, .begin = 0}};
+    for (const index c : {1, 2, 15, 16, 17, 33}) {
+        matrix<float> x(5, c + 1);  // a neighbour that is no NaN, which no sum would change
+        for (index t = 0; t < 5; ++t) x(t, c) = 2;
+        host::add_sinusoidal_positions({pieces, 5}, x.view().column_range(0, c));
+        for (index t = 0; t < 5; ++t) CHECK(x(t, c) == 2);
+    }
+}
+
 TEST_CASE("position: sinusoidal waves are added in the stream's arithmetic and rounded once") {
     std::mt19937 generator(6);
     const layout of(generator, 70, 20, 20);
