@@ -214,4 +214,31 @@ TEST_CASE("attention: tf32 rounds what products read, and nothing else") {
     CHECK(relative_error(got.lse, p.reference().lse) <= 1e-6);
 }
 
+TEST_CASE_TEMPLATE("attention: P and dS are rounded before their products", Setup, std::tuple<float, tf32_format, tf32_format>,
+                   std::tuple<bf16, void, bf16>, std::tuple<fp16, void, fp16>) {
+    using T = std::tuple_element_t<0, Setup>;
+    using F = std::tuple_element_t<2, Setup>;
+    std::mt19937 generator(61);
+    using problem = attention_problem<full_pattern, 8, score<false, false, false, false, std::tuple_element_t<1, Setup>>, T>;
+    // One query in one dimension, 8 keys, values that name their key: out shows P, dk shows dS, dv shows P again.
+    problem p(generator, {{0, 1, 0, 0, 8, 0, 0, 1}}, 1, 1);
+    for (index k = 0; k < 8; ++k)
+        for (index d = 0; d < 8; ++d) {
+            p.v(k, d) = from_compute<T>(k == d ? 1.0f : 0.0f);
+            if (k == 0) p.q(0, d) = from_compute<T>(d == 0 ? 1.0f : 0.0f), p.k(0, 0) = from_compute<T>(4.0f);
+        }
+    attention_outputs<problem, float> got(p);
+    got.both(p);
+    const auto wanted = p.reference();
+    for (index k = 0; k < 8; ++k) {
+        // Key 0 has the largest score: its P stands at 1 before the division.
+        const float ratio = got.out(0, k) / got.out(0, 0);
+        CHECK(ratio == doctest::Approx(static_cast<double>(round_to<F>(ratio))).epsilon(3e-7));
+        CHECK(round_to<F>(got.dk(k, 0)) == got.dk(k, 0));
+        const float share = got.dv(k, 0) / round_to<F>(static_cast<float>(p.d_out.value(0, 0)));
+        CHECK(share == doctest::Approx(static_cast<double>(round_to<F>(share))).epsilon(3e-7));
+        CHECK(std::abs(static_cast<double>(got.dk(k, 0)) - wanted.dk(k, 0)) <= 2e-2);
+    }
+}
+
 }  // namespace longspan

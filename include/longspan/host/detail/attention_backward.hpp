@@ -47,7 +47,7 @@ template <index HeadDim, std::floating_point T, class DO, class O>
 
 /// One row of a tile, one panel of keys: p and dS in place of the raw products. `bits`: which of the panel's keys the query sees.
 template <class Score, class Map, std::floating_point T, int Panel>
-LONGSPAN_INLINE void finish_gradients(T* probability, T* product, index live, bool tested, std::uint32_t bits, const score_rule<Score, T>& rule,
+LONGSPAN_INLINE void finish_gradients(T* probability, T* product, bool tested, std::uint32_t bits, const score_rule<Score, T>& rule,
                                       T natural_scale, T log_sum, T delta, index key_position, index query_position,
                                       const score_arguments& values, const dropout_tile& drawn, index row, index first) {
     using vector = pack<T>;
@@ -60,12 +60,8 @@ LONGSPAN_INLINE void finish_gradients(T* probability, T* product, index live, bo
         vector dp = vector::load(product + l);
         vector kept_p = p;
         if constexpr (Score::dropout) {
-            T kept[vector::lanes];
-            for (int i = 0; i < vector::lanes; ++i) {
-                const bool keep = l + i < live && drawn.at(row, first + l + i) >= values.dropout.threshold();
-                kept[i] = keep ? values.dropout.template scale<T>() : T(0);
-            }
-            const vector factor = vector::load(kept);
+            const auto kept = keep_mask<T>(drawn.of_query(row, first + l), values.dropout.threshold());
+            const vector factor = select(kept, vector::broadcast(values.dropout.template scale<T>()), vector::zero());
             kept_p = p * factor;
             dp = dp * factor;
         }
@@ -150,7 +146,7 @@ void meet(attention_backward_scratch<HeadDim, T>& mine, const Call& c, const mee
         const bool tested = at.kind == tile_class::partial;
         for (index q = 0; q < at.queries; ++q) {
             const std::uint32_t bits = tested ? Pattern::key_bits(a, s.ordinal, at.query_position + q, at.key_position + first) : ~0u;
-            finish_gradients<Score, Map, T, static_cast<int>(panel)>(probabilities + q * panel, products + q * panel, live, tested, bits, rule,
+            finish_gradients<Score, Map, T, static_cast<int>(panel)>(probabilities + q * panel, products + q * panel, tested, bits, rule,
                                                                      c.natural_scale, mine.log_sums[q], mine.deltas[q], at.key_position + first,
                                                                      at.query_position + q, c.score_values, mine.drawn, q, first);
         }

@@ -124,7 +124,10 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
                 }
                 finish_scores<Pattern, Score, T, static_cast<int>(panel)>(mine.scores, key_count, key_position, query_position, pattern_arguments,
                                                                           s->ordinal, here == tile_class::partial, rule);
-                if constexpr (Score::dropout) mine.drawn.draw(drop_key, s->document, head, query_position, live, key_position, key_count);
+                if constexpr (Score::dropout) {
+                    mine.drawn.draw(drop_key, s->document, head, query_position, live, key_position, key_count);
+                    mine.drawn.template turn<int{panel}>();
+                }
 
                 T* const peak = mine.peak + p * panel;
                 T* const total = mine.total + p * panel;
@@ -142,12 +145,8 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
                         vector e = exp2(vector::load(at) - base);
                         sum += e;
                         if constexpr (Score::dropout) {
-                            T kept[vector::lanes];
-                            for (int i = 0; i < vector::lanes; ++i) {
-                                const bool keep = l + i < live && mine.drawn.at(l + i, k) >= score_values.dropout.threshold();
-                                kept[i] = keep ? score_values.dropout.template scale<T>() : T(0);
-                            }
-                            e = e * vector::load(kept);
+                            const auto kept = keep_mask<T>(mine.drawn.template of_key<int{panel}>(k, l), score_values.dropout.threshold());
+                            e = select(kept, e * vector::broadcast(score_values.dropout.template scale<T>()), vector::zero());
                         }
                         as_operand<map>(e).store(at);
                     }

@@ -79,10 +79,9 @@ template <class Format, std::floating_point T>
         value.store(rounded);
         return pack<T>::load(rounded);
     } else {
-        T lanes[pack<T>::lanes];
-        value.store(lanes);
-        for (T& lane : lanes) lane = round_to<Format>(lane);
-        return pack<T>::load(lanes);
+        static_assert(std::is_same_v<Format, tf32_format> && std::is_same_v<T, float>);
+        for (auto& part : value.part) part = round_to_tf32(part);
+        return value;
     }
 }
 
@@ -153,9 +152,11 @@ template <std::floating_point T>
 
 /// The bytes of dropout for queries [query, + queries) and keys [key, + keys).
 struct dropout_tile {
+    static constexpr index most_keys = attention_tile + 2 * philox_group;
     index row = 0;      ///< bytes of a query
     index skipped = 0;  ///< keys of the first group before `key`
-    std::uint8_t bytes[attention_tile * (attention_tile + 2 * philox_group)];
+    alignas(64) std::uint8_t bytes[attention_tile * most_keys];  // [query][key]
+    alignas(64) std::uint8_t turned[32 * most_keys];             // [key][query of a panel]
 
     void draw(philox_key from, index document, index head, index query, index queries, index key, index keys) {
         const index first = key / philox_group, groups = ceil_div(key + keys, philox_group) - first;
@@ -163,7 +164,36 @@ struct dropout_tile {
         row = groups * philox_group;
         random_bytes(from, attention_map_counter(document, head, query, first), queries, groups, bytes);
     }
-    [[nodiscard]] std::uint8_t at(index q, index k) const { return bytes[q * row + k + skipped]; }
+    /// Bytes of keys [k, …) for query q.
+    [[nodiscard]] const std::uint8_t* of_query(index q, index k) const { return bytes + q * row + k + skipped; }
+
+    /// Makes of_key usable for a panel of `Panel` queries.
+    template <int Panel>
+    void turn() {
+        static_assert(Panel % 16 == 0 && Panel <= 32);
+        typedef std::uint8_t sixteen __attribute__((vector_size(16)));
+        for (index q = 0; q < Panel; q += 16) {
+            for (index k = 0; k < row; k += 16) {
+                sixteen rows[16];
+                for (index i = 0; i < 16; ++i) std::memcpy(&rows[i], bytes + (q + i) * row + k, 16);
+                // Perfect shuffles of the first and the second half: four of them transpose.
+                for (int round = 0; round < 4; ++round) {
+                    sixteen next[16];
+                    for (int i = 0; i < 8; ++i) {
+                        next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                        next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+                    }
+                    std::memcpy(rows, next, sizeof rows);
+                }
+                for (index i = 0; i < 16; ++i) std::memcpy(turned + (k + i) * Panel + q, &rows[i], 16);
+            }
+        }
+    }
+    /// Bytes of queries [q, …) for key k.
+    template <int Panel>
+    [[nodiscard]] const std::uint8_t* of_key(index k, index q) const {
+        return turned + (k + skipped) * Panel + q;
+    }
 };
 
 template <class Q, class K, class V, class O, class S>

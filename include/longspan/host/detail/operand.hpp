@@ -18,6 +18,15 @@ namespace longspan::host::detail {
 /// Where the depth of an operand lies in memory.
 enum class depth_is { contiguous, strided };
 
+/// A register of floats rounded to tf32, the bits of tf32_format::round.
+[[nodiscard]] LONGSPAN_INLINE register_t<float> round_to_tf32(register_t<float> value) {
+    const words from = reinterpret<words>(value);
+    const words rounded = (from + 0x0fffu + ((from >> 13) & 1u)) & 0xffffe000u;
+    const words quiet = (from & 0xffffe000u) | 0x00400000u;
+    const auto is_nan = (from & 0x7fffffffu) > 0x7f800000u;
+    return reinterpret<register_t<float>>(is_nan ? quiet : rounded);
+}
+
 /// Element (i, k) is data[i * stride + k] where the depth is contiguous, else data[k * stride + i]. Values are rounded to
 /// `Rounding` as they are read (void: taken as they are stored).
 template <storage_format T, class Rounding, depth_is Depth>
@@ -44,6 +53,8 @@ struct operand {
             patterns stored;
             std::memcpy(&stored, from, sizeof stored);
             return decode<T>(stored);
+        } else if constexpr (std::is_same_v<Rounding, tf32_format>) {
+            return round_to_tf32(operand<T, void, Depth>::read_register(from));
         } else {
             compute values[lanes];
             for (int l = 0; l < lanes; ++l) values[l] = read(from[l]);
