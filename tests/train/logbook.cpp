@@ -151,4 +151,13 @@ TEST_CASE("logbook: a full disk, a missing folder, a folder instead of a file") 
     CHECK(scratch::contents(here / "a") == "{\"step\":1}\n");
     log.line({{"step", 3}});
     CHECK(scratch::contents(here / "a") == "{\"step\":1}\n{\"step\":3}\n");
+
+    // Likewise in a log that was cut when it was resumed.
+    log.line({{"step", 4}});
+    ls::logbook resumed = ls::logbook::resume(here / "a", 3);
+    {
+        const scratch::file_size_limit limit(30);
+        CHECK(failure([&] { resumed.line({{"step", 4}, {"loss", 0.5}}); }) != "");
+    }
+    CHECK(scratch::contents(here / "a") == "{\"step\":1}\n{\"step\":3}\n");
 }

@@ -164,6 +164,23 @@ TEST_CASE("snapshot_file: the checksum is XXH64 of the file with zeros in its pl
     CHECK(abc.value() == 0x44bc2cf5ad770999);
 }
 
+TEST_CASE("snapshot_file: a description that is not the one whose hash is stored is refused, though the file's checksum is right") {
+    const scratch::folder here("snapshot");
+    const std::string path = here / "run";
+    run().save(path);
+    std::string whole = scratch::contents(path);
+    const std::string sum_before = *ls::safetensors_reader(path).metadata("longspan.checksum");
+    const std::size_t line = whole.find("layers=2"), at = whole.find(sum_before);
+    REQUIRE(line != std::string::npos);
+    whole[line + 7] = '3';
+    whole.replace(at, 16, 16, '0');
+    ls::detail::checksum sum;
+    sum.add(whole);
+    whole.replace(at, 16, ls::detail::hex_digits(sum.value()));
+    scratch::put(path, whole);
+    CHECK(open_refusal(path).starts_with(path + ": the hash of longspan.model is "));
+}
+
 TEST_CASE("snapshot_file: other safetensors files, other versions, and what lacks its parts") {
     const scratch::folder here("snapshot");
     const std::string path = here / "other";

@@ -157,11 +157,13 @@ TEST_CASE("status_line: what is said stands above the live line") {
     line.say("before");
     line.update({.step = 1000, .loss = 2}, 0);
     line.say("saved");
+    const std::string until_saved = t.written();
+    CHECK(screen(until_saved) == std::vector<std::string>{"before", "saved", "step 1,000  loss 2.0000"});
     line.update({.step = 8}, 1);
     line.finish();
     line.finish();
     line.say("after");
-    CHECK(screen(t.written()) == std::vector<std::string>{"before", "saved", "step 8", "after", ""});
+    CHECK(screen(until_saved + t.written()) == std::vector<std::string>{"before", "saved", "step 8", "after", ""});
 }
 
 TEST_CASE("status_line: elsewhere, a plain line every so many seconds, and the last one") {
