@@ -60,7 +60,8 @@ template <saved_trainer Trainer>
 bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state& data, const description& run = {});
 
 /// Puts a saved run into the trainer. Everything is checked before anything changes: throws bad_snapshot for a file that is
-/// damaged, of another model, or has other tensors than the model.
+/// damaged, of another model, or has other tensors than the model. Only a disk that fails between the check and the reading, in
+/// the same call, leaves a part of the file in the trainer; it throws bad_snapshot too.
 template <saved_trainer Trainer>
 restored_run load_snapshot(const std::string& path, Trainer& trainer, const description& run = {});
 
