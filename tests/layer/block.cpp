@@ -23,6 +23,7 @@ constexpr decoder_shape rich{.layers = 2, .width = 8, .heads = 2, .key_value_hea
                              .sink = true, .soft_cap = 5, .dropout = 0.1, .attention_dropout = 0.15, .stochastic_depth = 0.3};
 constexpr decoder_shape plain{.layers = 2, .width = 9, .heads = 3, .hidden = 7, .vocabulary = 2, .context = 1, .norm = norm_kind::layer,
                               .mlp = mlp_kind::gelu_tanh, .positions = position_kind::alibi, .bias = true};
+constexpr decoder_shape llama{.layers = 2, .width = 8, .heads = 4, .key_value_heads = 2, .hidden = 5, .vocabulary = 2, .context = 1};
 
 template <decoder_shape Shape, auto Pattern>
 struct checked_block {
@@ -97,6 +98,8 @@ void sweep(std::uint64_t seed) {
 
 TEST_CASE("block: gradients of 210 layouts, every option of attention and dropout") { sweep<rich, causal & (window<20> | first<3>)>(1); }
 TEST_CASE("block: gradients of 210 layouts, LayerNorm, GELU, biases, ALiBi, every key") { sweep<plain, full>(2); }
+
+TEST_CASE("block: gradients of 210 layouts, Llama's choices") { sweep<llama, causal>(3); }
 
 TEST_CASE("block: tables lie end to end, and each parameter at a multiple of 128") {
     using block = block_tables<model_of<plain, uniform_precision<double>>>;
