@@ -28,7 +28,7 @@ TEST_CASE("sort_tokens: a permutation by id, then by place") {
 TEST_CASE("sort_tokens: ids outside the vocabulary are refused") {
     std::vector<std::int32_t> order(2);
     CHECK_THROWS_WITH_AS(ls::sort_tokens(std::vector<std::int32_t>{1, 4}, 4, order),
-                         "sort_tokens: an id is below the vocabulary of 4; 4 came.", ls::bad_argument);
+                         "sort_tokens: token 1 has the id 4, outside the vocabulary [0, 4)", ls::bad_argument);
     CHECK_THROWS_AS(ls::sort_tokens(std::vector<std::int32_t>{1, -1}, 4, order), ls::bad_argument);
     CHECK_THROWS_AS(ls::sort_tokens(std::vector<std::int32_t>{1}, 4, order), ls::bad_argument);
 }

@@ -32,8 +32,9 @@ ids draw_ids(std::mt19937& generator, index tokens, index vocabulary) {
 ids sorted_by_id(const ids& tokens) {
     ids order(tokens.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
-    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-        return tokens[static_cast<std::size_t>(a)] < tokens[static_cast<std::size_t>(b)];
+    std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+        const std::int32_t id_a = tokens[static_cast<std::size_t>(a)], id_b = tokens[static_cast<std::size_t>(b)];
+        return id_a != id_b ? id_a < id_b : a < b;
     });
     return order;
 }

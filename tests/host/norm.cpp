@@ -126,7 +126,8 @@ void against_definition(const shape& s, bool add, unsigned seed) {
     if (s.groups > 1) add = false;
     std::mt19937 generator(seed + 1);
     if (add) p.dx.fill_random(generator);
-    auto dx_before = p.dx, x_before = p.x, dy_before = p.dy;
+    auto dx_before = p.dx, dy_before = p.dy;
+    auto x_before = p.x;
     auto dw_before = p.dw, db_before = p.db;
     const reference want(s, p.x, p.w, p.b, p.dy);
     p.run(add);

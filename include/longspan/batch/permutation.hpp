@@ -5,6 +5,7 @@
 // because a device-wide sort needs a workspace whose size no plan can know. A counting sort: O(budget + vocabulary).
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,10 +23,11 @@ inline void sort_tokens(std::span<const std::int32_t> tokens, index vocabulary, 
                " tokens and " + std::to_string(order.size()) + " places came.";
     });
     std::vector<std::int32_t> next(static_cast<std::size_t>(vocabulary) + 1, 0);  // first free place of each id
-    for (const std::int32_t id : tokens) {
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+        const std::int32_t id = tokens[t];
         expects(0 <= id && id < vocabulary, [&] {
-            return "sort_tokens: an id is below the vocabulary of " + std::to_string(vocabulary) + "; " + std::to_string(id) +
-                   " came.";
+            return "sort_tokens: token " + std::to_string(t) + " has the id " + std::to_string(id) + ", outside the vocabulary [0, " +
+                   std::to_string(vocabulary) + ")";
         });
         ++next[static_cast<std::size_t>(id) + 1];
     }
