@@ -36,12 +36,12 @@ template <index Blocks>
 struct counting_stack {
     static constexpr index blocks = Blocks;
     struct stream : token_region {
-        void hold(ls::arena& memory, index) { take(memory, 64); }
+        void hold(ls::arena& within, index) { take(within, 64); }
     };
     struct saved : token_region {
         saved() = default;
-        saved(ls::arena& memory, index tokens) { hold(memory, tokens); }
-        void hold(ls::arena& memory, index) { take(memory, 640); }
+        saved(ls::arena& within, index count) { hold(within, count); }
+        void hold(ls::arena& within, index) { take(within, 640); }
     };
     ls::arena& memory;
     index forwards = 0, next = Blocks - 1;
