@@ -215,6 +215,11 @@ TEST_CASE_TEMPLATE("attention: a query that sees nothing is zero, has log-sum-ex
         REQUIRE(kept.lse.value(t, 0) == 3);
         REQUIRE(kept.out.value(t, 1) == 2);
     }
+    // Where nothing was seen before, what lies in out is not read.
+    attention_outputs<problem, T> fresh(p);
+    for (index t = 0; t < 203; ++t) fresh.lse(t, 0) = fresh.lse(t, 1) = -std::numeric_limits<typename problem::statistic>::infinity();
+    fresh.forward(p, true);
+    CHECK(fresh.out.same_bits(got.out));
 }
 
 TEST_CASE("attention: with a sink, a query that sees nothing gives it everything") {
