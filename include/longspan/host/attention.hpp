@@ -5,7 +5,7 @@
 //     p = softmax over the keys that the pattern shows of  scale · q·k   (soft-capped, with ALiBi, beside a sink logit)
 //     out = dropout(p) · v,   lse = log Σ exp(scores)
 //
-// Only live tiles are visited; elements are tested only in partial tiles. Memory: O(1) per thread (some 300 KiB of tiles at head
+// Only live tiles are visited; elements are tested only in partial tiles. Memory: O(1) per thread (half a MiB of tiles at head
 // width 64, kept from call to call), and for two-byte formats a float dQ in the caller's workspace. Time is proportional to
 // live pairs: 4·d FLOPs each forward, 10·d backward.
 //
@@ -28,7 +28,8 @@
 namespace longspan::host {
 
 /// A run of queries and the run of keys which they may see: a document, or a part of one. Rows of the query set
-/// [query_begin, + query_count) are positions from query_position on; keys likewise. No key belongs to two segments of a call.
+/// [query_begin, + query_count) are positions from query_position on; keys likewise. No query and no
+/// key belongs to two segments of a call; what belongs to none is not written.
 struct attention_segment {
     index query_begin = 0, query_count = 0, query_position = 0;
     index key_begin = 0, key_count = 0, key_position = 0;
@@ -82,8 +83,8 @@ struct attention {
         return sizeof(D) == 2 ? query_tokens * heads * HeadDim * static_cast<bytes>(sizeof(compute_t<D>)) : 0;
     }
 
-    /// Writes dq, and dk and dv (or adds to them), from d_out and the forward's out and lse. `delta` [tq, heads] = Σ d_out · out
-    /// per head may come from outside (keys spread over calls); without data it is computed. d_sinks[heads] += when not null.
+    /// Writes dq (its share of these keys), and dk and dv (or adds to them), from d_out and the forward's out and lse.
+    /// `delta` [tq, heads] = Σ d_out · out per head may come from outside (keys spread over calls); without data it is computed. d_sinks[heads] += when not null.
     template <storage Q, storage K, storage V, storage DO, storage O, class S, storage_format D>
     static void backward(matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values, std::span<const attention_segment> segments,
                          const arguments& pattern_arguments, const score_arguments& score_values, matrix_view<DO> d_out,
