@@ -173,6 +173,22 @@ TEST_CASE("attention: a sink that takes everything, or nothing") {
     CHECK(got.d_sinks[1] == 0);
 }
 
+TEST_CASE("attention: halves of the keys count a sink once, with whichever comes first") {
+    std::mt19937 generator(49);
+    using problem = attention_problem<causal_pattern, 8, score<false, false, true>, double>;
+    problem p(generator, test::documents({130}), 4, 2);
+    attention_outputs<problem, double> whole(p), halves(p);
+    whole.forward(p);
+    const auto all = p.segments;
+    p.segments[0].key_count = 70;
+    halves.forward(p);
+    p.segments = all;
+    p.segments[0].key_begin = p.segments[0].key_position = 70, p.segments[0].key_count = 60;
+    halves.forward(p, true);
+    CHECK(relative_error(halves.out, dense(whole.out)) <= 1e-13);
+    CHECK(relative_error(halves.lse, dense(whole.lse)) <= 1e-13);
+}
+
 TEST_CASE_TEMPLATE("attention: in two bytes the error is at most 1.05 that of the unfused computation", T, bf16, fp16) {
     std::mt19937 generator(53);
     using problem = attention_problem<causal_pattern, 64, score<>, T>;
