@@ -84,7 +84,8 @@ struct attention {
     }
 
     /// Writes dq (its share of these keys), and dk and dv (or adds to them), from d_out and the forward's out and lse.
-    /// `delta` [tq, heads] = Σ d_out · out per head may come from outside (keys spread over calls); without data it is computed. d_sinks[heads] += when not null.
+    /// `delta` [tq, heads] = Σ d_out · out per head may come from outside (keys spread over calls); without data it is computed.
+    /// d_sinks[heads] += when not null.
     template <storage Q, storage K, storage V, storage DO, storage O, class S, storage_format D>
     static void backward(matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values, std::span<const attention_segment> segments,
                          const arguments& pattern_arguments, const score_arguments& score_values, matrix_view<DO> d_out,
