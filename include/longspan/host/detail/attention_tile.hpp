@@ -170,7 +170,13 @@ struct dropout_tile {
     /// Makes of_key usable for a panel of `Panel` queries.
     template <int Panel>
     void turn() {
-        static_assert(Panel % 16 == 0 && Panel <= 32);
+        static_assert(Panel <= 32);
+        if constexpr (Panel % 16 != 0) {  // doubles in narrow registers
+            for (index k = 0; k < row; ++k) {
+                for (index q = 0; q < Panel; ++q) turned[k * Panel + q] = bytes[q * row + k];
+            }
+            return;
+        }
         typedef std::uint8_t sixteen __attribute__((vector_size(16)));
         for (index q = 0; q < Panel; q += 16) {
             for (index k = 0; k < row; k += 16) {
