@@ -102,7 +102,7 @@ bool train_phase(run& r, const char* name, ls::index end, std::uint64_t seed) {
         r.log.line({{"step", report.step}, {"phase", name}, {"tokens", at.tokens}, {"targets", report.targets}, {"loss", report.loss},
                     {"bits_per_byte", report.bits_per_token()}, {"gradient_norm", report.gradient_norm},
                     {"learning_rate", report.learning_rate}, {"memory", report.high_water}, {"refused", report.refused}});
-        r.status.update({.step = report.step, .steps = r.steps(), .loss = report.loss, .bits_per_byte = report.bits_per_token(),
+        r.status.update({.phase = name, .step = report.step, .steps = r.steps(), .loss = report.loss, .bits_per_byte = report.bits_per_token(),
                          .tokens_per_second = speed, .planned = ls::plan<Phase, ls::host::cpu>.peak(), .measured = report.high_water,
                          .seconds_left = (r.tokens_until(r.steps()) - r.tokens_until(report.step)) / speed});
         if (!report.refused.empty()) r.status.say("step " + std::to_string(report.step) + " changed nothing: " + report.refused);
