@@ -4,7 +4,6 @@
 // vector extensions have no operator.
 #pragma once
 
-#include <utility>
 
 #include <longspan/host/pack.hpp>
 
@@ -77,7 +76,7 @@ template <class S>
 #if defined(__clang__)
     return __builtin_elementwise_fma(a, b, c);
 #elif defined(__AVX512F__)
-    return __builtin_ia32_vfmaddps512_mask(a, b, c, static_cast<unsigned short>(-1), 4);
+    return __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4);
 #elif defined(__FMA__) && defined(__AVX__)
     return __builtin_ia32_vfmaddps256(a, b, c);
 #else
@@ -102,7 +101,7 @@ template <class S>
 #if defined(__clang__)
     return __builtin_elementwise_sqrt(a);
 #elif defined(__AVX512F__)
-    return __builtin_ia32_sqrtps512_mask(a, a, static_cast<unsigned short>(-1), 4);
+    return __builtin_ia32_sqrtps512_mask(a, a, -1, 4);
 #elif defined(__AVX__)
     return __builtin_ia32_sqrtps256(a);
 #else
@@ -114,7 +113,7 @@ template <class S>
 #if defined(__clang__)
     return __builtin_elementwise_sqrt(a);
 #elif defined(__AVX512F__)
-    return __builtin_ia32_sqrtpd512_mask(a, a, static_cast<unsigned char>(-1), 4);
+    return __builtin_ia32_sqrtpd512_mask(a, a, -1, 4);
 #elif defined(__AVX__)
     return __builtin_ia32_sqrtpd256(a);
 #else
@@ -123,13 +122,20 @@ template <class S>
 #endif
 }
 
-template <class Vector, int... I>
-[[nodiscard]] LONGSPAN_INLINE auto lower(Vector v, std::integer_sequence<int, I...>) {
-    return __builtin_shufflevector(v, v, I...);
-}
-template <class Vector, int... I>
-[[nodiscard]] LONGSPAN_INLINE auto upper(Vector v, std::integer_sequence<int, I...>) {
-    return __builtin_shufflevector(v, v, (I + static_cast<int>(sizeof...(I)))...);
+/// N lanes from those of a and b, a's first: lane i is lane From(i). Written out, since nvcc expands no pack inside this built-in.
+template <int N, auto From, class Vector>
+[[nodiscard]] LONGSPAN_INLINE auto take_lanes(Vector a, Vector b) {
+    static_assert(N == 2 || N == 4 || N == 8 || N == 16, "take_lanes: registers have 2 to 16 lanes");
+    if constexpr (N == 2) {
+        return __builtin_shufflevector(a, b, From(0), From(1));
+    } else if constexpr (N == 4) {
+        return __builtin_shufflevector(a, b, From(0), From(1), From(2), From(3));
+    } else if constexpr (N == 8) {
+        return __builtin_shufflevector(a, b, From(0), From(1), From(2), From(3), From(4), From(5), From(6), From(7));
+    } else {
+        return __builtin_shufflevector(a, b, From(0), From(1), From(2), From(3), From(4), From(5), From(6), From(7), From(8), From(9),
+                                       From(10), From(11), From(12), From(13), From(14), From(15));
+    }
 }
 
 /// Folds N lanes by halving.
@@ -140,8 +146,8 @@ template <int N, class Vector, class Combine>
     } else if constexpr (N == 2) {
         return combine(v[0], v[1]);
     } else {
-        constexpr auto half = std::make_integer_sequence<int, N / 2>{};
-        return fold_lanes<N / 2>(combine(lower(v, half), upper(v, half)), combine);
+        const auto lower = take_lanes<N / 2, [](int i) { return i; }>(v, v), upper = take_lanes<N / 2, [](int i) { return i + N / 2; }>(v, v);
+        return fold_lanes<N / 2>(combine(lower, upper), combine);
     }
 }
 

@@ -14,7 +14,6 @@
 
 #include <concepts>
 #include <cstring>
-#include <utility>
 
 #include <longspan/core/types.hpp>
 #include <longspan/host/pack.hpp>
@@ -82,10 +81,8 @@ LONGSPAN_INLINE void transpose(register_t<T> (&rows)[register_lanes<T>]) {
         for (int i = 0; i < lanes; ++i) {
             if (i & Distance) continue;
             const register_t<T> upper = rows[i], lower = rows[i + Distance];
-            [&]<int... L>(std::integer_sequence<int, L...>) {
-                rows[i] = __builtin_shufflevector(upper, lower, ((L & Distance) ? lanes + L - Distance : L)...);
-                rows[i + Distance] = __builtin_shufflevector(upper, lower, ((L & Distance) ? lanes + L : L + Distance)...);
-            }(std::make_integer_sequence<int, lanes>{});
+            rows[i] = take_lanes<lanes, [](int l) { return (l & Distance) ? lanes + l - Distance : l; }>(upper, lower);
+            rows[i + Distance] = take_lanes<lanes, [](int l) { return (l & Distance) ? lanes + l : l + Distance; }>(upper, lower);
         }
         transpose<T, 2 * Distance>(rows);
     }
