@@ -44,12 +44,14 @@ public:
         const piece_table table{pieces_, tokens};
         host::cpu::make_segments(table, segments_.data());
         const matrix_view cosines(cosines_.data(), tokens, half), sines(sines_.data(), tokens, half);
-        if (Model::shape.head() % 2 == 0) host::cpu::rotary_table(table, Model::shape.head(), Model::shape.rotary_base, cosines, sines);
+        if (Model::shape.head() % 2 == 0) host::cpu::rotary_table<Model::shape.head()>(table, Model::shape.rotary_base, cosines, sines);
         context = {.ops = {}, .memory = &memory, .tokens = tokens, .pieces = table, .segments = segments_, .cosines = cosines, .sines = sines,
-                   .seed = seed, .step = 3, .training = true};
+                   .keys = &keys, .training = true};
+        keys = {seed, 3};
     }
 
     arena memory;
+    run_keys keys;
     context_type context;
 
 private:

@@ -70,7 +70,7 @@ TEST_CASE("branch: thinning drops elements and whole documents, forward and back
     const index ends[] = {0, 11, 12, 30, 36};
     index skipped = 0, dropped = 0, kept = 0;
     for (std::uint64_t step = 0; step < 40; ++step) {
-        one.at.context.step = step;
+        one.at.keys.step = step;
         const auto y = one.forward(3, x, z), factor = one.backward(3, ones);
         for (int d = 0; d < 4; ++d) {
             index moved = 0;

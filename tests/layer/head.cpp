@@ -30,7 +30,10 @@ struct ends {
         goal = {.targets = targets.data(), .target_weights = weights.data()};
     }
     double evaluate(const std::vector<double>& x_, const std::vector<double>& norm_, const std::vector<double>& table_) {
-        return head::evaluate(at.context, head::weights(norm_.data()), {table_.data(), vocabulary, width}, goal, {x_.data(), tokens, width});
+        double loss = 0;
+        goal.sum = &loss;
+        head::evaluate(at.context, head::weights(norm_.data()), {table_.data(), vocabulary, width}, goal, {x_.data(), tokens, width});
+        return loss;
     }
     struct gradients {
         double loss = 0;
@@ -38,7 +41,8 @@ struct ends {
     };
     gradients turn() {
         gradients g{0, std::vector<double>(x.size(), 99.0), std::vector<double>(norm.size()), std::vector<double>(table.size())};
-        g.loss = head::turn(at.context, head::weights(norm.data()), head::gradients(g.norm.data()), {table.data(), vocabulary, width},
+        goal.sum = &g.loss;
+        head::turn(at.context, head::weights(norm.data()), head::gradients(g.norm.data()), {table.data(), vocabulary, width},
                             {g.table.data(), vocabulary, width}, goal, {x.data(), tokens, width}, {g.x.data(), tokens, width});
         return g;
     }
@@ -83,7 +87,8 @@ TEST_CASE("head: the scale is the gradients', not the loss's; each target's own 
     ends e;
     std::vector<double> losses(tokens, -1.0);
     const auto once = e.turn();
-    e.goal.scale = 1024;
+    const double scale = 1024;
+    e.goal.scale = &scale;
     e.goal.token_losses = losses.data();
     const auto scaled = e.turn();
     CHECK(scaled.loss == once.loss);

@@ -189,7 +189,7 @@ TEST_CASE("plan: the peak is at most 1.02 of the live bytes at the worst moment"
     t.memory().observe({&c, counter::up, counter::down});
     (void)t.accumulate_gradients(batch_of({100, 140}, 257, 1, 251, wide::batch.max_pieces));
     t.memory().observe({});
-    const bytes exact = parameter_layout<model_of_config<wide>>::memory().peak(1) + c.most;
+    const bytes exact = standing_memory<wide>().peak(1) + c.most;
     CHECK(static_cast<double>(plan<wide, host::cpu>.peak()) <= 1.02 * static_cast<double>(exact));
     CHECK(plan<wide, host::cpu>.tree.peak(1) == exact);
 }

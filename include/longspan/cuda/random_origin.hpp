@@ -5,14 +5,9 @@
 #pragma once
 
 #include <longspan/core/philox.hpp>
+#include <longspan/core/run_keys.hpp>
 
 namespace longspan::cuda {
-
-/// What changes from step to step: kept in device memory by a trainer.
-struct run_keys {
-    std::uint64_t seed = 0;
-    std::uint64_t step = 0;
-};
 
 /// A random_site whose seed and step come from `keys` where that is not null.
 struct random_origin {

@@ -59,7 +59,7 @@ template <class Phase, class Trainer>
         std::vector<compute_t<activation>> logits(static_cast<std::size_t>(model::shape.vocabulary));
         context.ops.template linear<model>(normed.row_range(used - 1, 1),
                                            matrix_view<const weight>(table, model::shape.vocabulary, model::shape.width), nullptr,
-                                           matrix_view(logits.data(), 1, model::shape.vocabulary), false);
+                                           matrix_view(logits.data(), 1, model::shape.vocabulary));
         return std::vector<double>(logits.begin(), logits.end());
     });
 }

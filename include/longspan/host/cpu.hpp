@@ -11,6 +11,7 @@
 
 #include <longspan/core/kinds.hpp>
 #include <longspan/core/normal.hpp>
+#include <longspan/core/run_keys.hpp>
 #include <longspan/host/activation.hpp>
 #include <longspan/host/adamw.hpp>
 #include <longspan/host/attention.hpp>
@@ -23,6 +24,7 @@
 #include <longspan/host/reduce.hpp>
 #include <longspan/host/residual.hpp>
 #include <longspan/host/rotary.hpp>
+#include <longspan/host/runtime.hpp>
 #include <longspan/memory/arena.hpp>
 #include <longspan/precision/policy.hpp>
 
@@ -36,64 +38,82 @@ struct branch_thinning {
 
 class cpu {
 public:
+    using ops = cpu;
+    using runtime = host::runtime;
+    cpu() = default;
+    /// Scratch of the ops comes from the stack of each thread here; other backends take theirs from `workspace`.
+    explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, void* /*state*/ = nullptr) {}
+    template <class T>
+    using fetched = runtime::fetched<T>;
+    template <class Model>
+    [[nodiscard]] static constexpr bytes workspace(index /*tokens*/) { return 0; }
+    [[nodiscard]] static constexpr bytes update_workspace(index /*parameters*/) { return 0; }
+    /// Batches are read where the caller has them.
+    [[nodiscard]] static constexpr bytes batch_memory(index /*tokens*/, index /*max_pieces*/) { return 0; }
     static constexpr bytes alignment = host_alignment;
     static constexpr const char* name = "host";
     using segment = attention_segment;
 
     // --- dense products, in the operand format of the model's precision -------------------------------------------------------
     template <class Model, class X, class W, class Y>
-    static void linear(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<Y> y, bool add) {
-        host::linear<rounding<Model>>(x, w, bias, y, accumulate{add});
+    static void linear(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<Y> y) {
+        host::linear<rounding<Model>>(x, w, bias, y);
+    }
+    /// y = onto + x·wᵀ (+ bias), rounded once.
+    template <class Model, class X, class W, class R, class Y>
+    static void linear_onto(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<R> onto, matrix_view<Y> y) {
+        copy(onto, y);
+        host::linear<rounding<Model>>(x, w, bias, y, accumulate::yes);
     }
     template <class Model, class DY, class W, class DX>
-    static void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx, bool add) {
-        host::linear_input_gradient<rounding<Model>>(dy, w, dx, accumulate{add});
+    static void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx) {
+        host::linear_input_gradient<rounding<Model>>(dy, w, dx);
     }
     template <class Model, class DY, class X, class DW>
     static void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) {
         host::linear_weight_gradient<rounding<Model>>(dy, x, dw, accumulate::yes);
     }
-    template <class DY, class DB>
+    template <class Model, class DY, class DB>
     static void linear_bias_gradient(matrix_view<DY> dy, DB* db) {
         host::linear_bias_gradient(dy, db, accumulate::yes);
     }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------
-    template <class X, class W, class Y, class S>
+    template <index Width, class X, class W, class Y, class S>
     static void rms_norm(matrix_view<X> x, const W* w, double epsilon, matrix_view<Y> y, S* rstd) {
         host::rms_norm(x, w, epsilon, y, rstd);
     }
-    template <class DY, class X, class W, class S, class DX, class DW>
-    static void rms_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, bool add, DW* dw) {
-        host::rms_norm_backward(dy, x, w, rstd, dx, accumulate{add}, dw);
+    template <index Width, bool Add, class DY, class X, class W, class S, class DX, class DW>
+    static void rms_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) {
+        host::rms_norm_backward(dy, x, w, rstd, dx, accumulate{Add}, dw);
     }
-    template <class X, class W, class Y, class S>
+    template <index Width, class X, class W, class Y, class S>
     static void layer_norm(matrix_view<X> x, const W* w, const W* b, double epsilon, matrix_view<Y> y, S* mean, S* rstd) {
         host::layer_norm(x, w, b, epsilon, y, mean, rstd);
     }
-    template <class DY, class X, class W, class S, class DX, class DW>
+    template <index Width, bool Add, class DY, class X, class W, class S, class DX, class DW>
     static void layer_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* mean, const S* rstd, matrix_view<DX> dx,
-                                    bool add, DW* dw, DW* db) {
-        host::layer_norm_backward(dy, x, w, mean, rstd, dx, accumulate{add}, dw, db);
+                                    DW* dw, DW* db) {
+        host::layer_norm_backward(dy, x, w, mean, rstd, dx, accumulate{Add}, dw, db);
     }
-    template <class X, class W, class Y, class S>
-    static void head_norm(matrix_view<X> x, const W* w, index head, double epsilon, matrix_view<Y> y, S* rstd) {
-        host::head_norm(x, w, head, epsilon, y, rstd);
+    template <index Head, class X, class W, class Y, class S>
+    static void head_norm(matrix_view<X> x, const W* w, double epsilon, matrix_view<Y> y, S* rstd) {
+        host::head_norm(x, w, Head, epsilon, y, rstd);
     }
-    template <class DY, class X, class W, class S, class DX, class DW>
-    static void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, index head, const S* rstd, matrix_view<DX> dx, DW* dw) {
-        host::head_norm_backward(dy, x, w, head, rstd, dx, dw);
+    template <index Head, class DY, class X, class W, class S, class DX, class DW>
+    static void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) {
+        host::head_norm_backward(dy, x, w, Head, rstd, dx, dw);
     }
 
     // --- activations ------------------------------------------------------------------------------------------------------------
-    template <mlp_kind Kind, class X, class Y>
+    template <mlp_kind Kind, index Hidden, class X, class Y>
     static void activate(matrix_view<X> x, matrix_view<Y> y) {
         if constexpr (Kind == mlp_kind::silu_gated) host::silu_gated(x, y);
         else if constexpr (Kind == mlp_kind::gelu) host::gelu(x, y);
         else host::gelu_tanh(x, y);
     }
     /// Also makes the activation again.
-    template <mlp_kind Kind, class DY, class X, class DX, class Y>
+    template <mlp_kind Kind, index Hidden, class DY, class X, class DX, class Y>
     static void activate_backward(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DX> dx, matrix_view<Y> y) {
         if constexpr (Kind == mlp_kind::silu_gated) host::silu_gated_backward(dy, x, dx, y);
         else if constexpr (Kind == mlp_kind::gelu) host::gelu_backward(dy, x, dx, y);
@@ -101,34 +121,34 @@ public:
     }
 
     // --- the stream: embedding, positions, branches -------------------------------------------------------------------------------
-    template <class W, class X>
+    template <index Width, class W, class X>
     static void embed(const std::int32_t* tokens, matrix_view<W> table, matrix_view<X> x) {
         host::embed(tokens, table, x);
     }
-    template <class DX, class DW>
+    template <index Width, class DX, class DW>
     static void embed_backward(matrix_view<DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, matrix_view<DW> d_table) {
         host::embedding_backward(dx, tokens, sorted, d_table);
     }
-    template <class W, class X>
+    template <index Width, class W, class X>
     static void add_learned_positions(const piece_table& pieces, matrix_view<W> table, matrix_view<X> x) {
         host::add_learned_positions(pieces, table, x);
     }
-    template <class DX, class DW>
+    template <index Width, class DX, class DW>
     static void learned_positions_backward(const piece_table& pieces, matrix_view<DX> dx, matrix_view<DW> d_table) {
         host::learned_positions_backward(pieces, dx, d_table);
     }
-    template <class X>
+    template <index Width, class X>
     static void add_sinusoidal_positions(const piece_table& pieces, matrix_view<X> x) {
         host::add_sinusoidal_positions(pieces, x);
     }
-    template <class S>
-    static void rotary_table(const piece_table& pieces, index head, double base, matrix_view<S> cosines, matrix_view<S> sines) {
-        host::rotary_table(pieces, head, base, cosines, sines);
+    template <index Head, class S>
+    static void rotary_table(const piece_table& pieces, double base, matrix_view<S> cosines, matrix_view<S> sines) {
+        host::rotary_table(pieces, Head, base, cosines, sines);
     }
     /// In place.
-    template <class X, class S>
-    static void rotary(matrix_view<X> x, index head, matrix_view<S> cosines, matrix_view<S> sines, bool forward) {
-        host::rotary(x, head, cosines, sines, x, forward ? direction::forward : direction::backward);
+    template <index Head, class X, class S>
+    static void rotary(matrix_view<X> x, matrix_view<S> cosines, matrix_view<S> sines, bool forward) {
+        host::rotary(x, Head, cosines, sines, x, forward ? direction::forward : direction::backward);
     }
     template <class X, class Y>
     static void copy(matrix_view<X> x, matrix_view<Y> y) {
@@ -139,20 +159,22 @@ public:
             }
         });
     }
-    [[nodiscard]] static branch_thinning thinning(std::uint64_t seed, std::uint64_t step, index layer, std::uint32_t site, double dropout,
-                                                  double skip) {
-        return {{dropout_rate(dropout), depth_rate(skip)}, {seed, step, static_cast<std::uint32_t>(layer), site}};
+    [[nodiscard]] static branch_thinning thinning(const run_keys* keys, index layer, std::uint32_t site, double dropout, double skip) {
+        return {{dropout_rate(dropout), depth_rate(skip)}, {keys->seed, keys->step, static_cast<std::uint32_t>(layer), site}};
     }
-    template <class X, class B, class Y>
+    template <index Width, class X, class B, class Y>
     static void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
         host::residual(x, branch, y, pieces, thin.drop, thin.site);
     }
-    template <class X, class Y>
+    template <index Width, class X, class Y>
     static void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
         host::residual_backward(x, y, pieces, thin.drop, thin.site);
     }
 
     // --- attention, loss: host/cpu_attention.hpp ------------------------------------------------------------------------------------
+    [[nodiscard]] static constexpr bytes segment_memory(index /*tokens*/, index max_pieces) {
+        return max_pieces * static_cast<bytes>(sizeof(segment));
+    }
     static void make_segments(const piece_table& pieces, segment* out) { self_attention_segments(pieces, out); }
 
     template <class Model>
@@ -172,14 +194,14 @@ public:
         return cross_entropy_workspace<format>(chunk<Model>(tokens), Model::shape.vocabulary);
     }
     template <class Model, class X, class W, class Goal, class DX, class DW>
-    [[nodiscard]] static double loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table,
-                                     std::byte* workspace) {
-        return linear_cross_entropy_gradients<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows), dx, d_table,
+    static void loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table,
+                     std::byte* workspace) {
+        *to.sum += linear_cross_entropy_gradients<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows), dx, d_table,
                                                                space<Model>(workspace, x.rows)).loss;
     }
     template <class Model, class X, class W, class Goal>
-    [[nodiscard]] static double loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) {
-        return linear_cross_entropy<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows),
+    static void loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) {
+        *to.sum += linear_cross_entropy<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows),
                                                      space<Model>(workspace, x.rows)).loss;
     }
 
@@ -212,17 +234,28 @@ public:
         });
     }
     template <class T>
-    [[nodiscard]] static double sum_of_squares(std::span<T> values) {
-        return host::sum_of_squares(values);
+    static void sum_of_squares(std::span<T> values, double* out) {
+        *out = host::sum_of_squares(values);
     }
+    /// *out: the first element that is not finite, or −1.
     template <class T>
-    [[nodiscard]] static index first_non_finite(std::span<T> values) {
-        return host::first_non_finite(values);
+    static void first_non_finite(std::span<T> values, index* out) {
+        *out = host::first_non_finite(values);
     }
-    template <class Model, class Master, class Weight, class G, class M>
+    /// One update of the whole store, by updates[0] where decays[i / 128] is set and by updates[1] elsewhere; nothing where *apply
+    /// is 0.
+    template <class Master, class Weight, class G, class M>
     static void adamw(std::span<Master> masters, std::span<Weight> weights, std::span<G> gradients, std::span<M> first, std::span<M> second,
-                      const adamw_update& update) {
-        host::adamw_step(masters, weights, gradients, first, second, update);
+                      const std::uint8_t* decays, const adamw_update* updates, const int* apply) {
+        if (*apply == 0) return;
+        constexpr std::size_t each = 128;
+        for (std::size_t begin = 0, end = 0; begin < masters.size(); begin = end) {
+            const bool decay = decays[begin / each] != 0;
+            for (end = begin + each; end < masters.size() && (decays[end / each] != 0) == decay;) end += each;
+            const std::size_t count = (end < masters.size() ? end : masters.size()) - begin;
+            const auto part = [&](auto all) { return all.subspan(begin, count); };
+            host::adamw_step(part(masters), part(weights), part(gradients), part(first), part(second), updates[decay ? 0 : 1]);
+        }
     }
 
 private:
@@ -242,7 +275,8 @@ private:
     }
     template <class Model, class Goal>
     [[nodiscard]] static cross_entropy_options options(const Goal& to) {
-        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale, .token_weights = to.target_weights, .token_losses = to.token_losses};
+        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale != nullptr ? *to.scale : 1.0,
+                .token_weights = to.target_weights, .token_losses = to.token_losses};
     }
     template <class F>
     static void for_chunks(std::size_t size, F&& f) {

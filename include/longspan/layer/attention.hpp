@@ -122,7 +122,7 @@ struct attention_layer : attention_tables<Model> {
             tensors<precision, typename tables::normed_table> scratch(*c.memory, c.tokens);
             const auto normed = scratch.template get<"normed">();
             norm::forward(c, w, x, normed, kept);
-            c.ops.template linear<Model>(normed, w.template get<"qkv.weight">(), w.template get<"qkv.bias">().data, qkv, false);
+            c.ops.template linear<Model>(normed, w.template get<"qkv.weight">(), w.template get<"qkv.bias">().data, qkv);
         }
         {
             tensors<precision, typename tables::turned_table> scratch(*c.memory, c.tokens);
@@ -154,10 +154,10 @@ struct attention_layer : attention_tables<Model> {
             const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, dx,
                                                    scratch.template get<"d branch">());
             c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">(), g.template get<"out.weight">());
-            if constexpr (shape.bias) c.ops.linear_bias_gradient(d_branch, g.template get<"out.bias">().data);
-            c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_attended, false);
+            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
+            c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_attended);
             const auto qk = turn(c, w, kept, turned_scratch, false);
-            using backend = decltype(c.ops);
+            using backend = typename Context::backend;
             held_region workspace(*c.memory, "attention workspace", backend::template attention_workspace<Model>(c.tokens));
             c.ops.template attention_backward<Model, Pattern>(
                 c, layer, arguments, qk.column_range(0, query_width), qk.column_range(query_width, key_width),
@@ -170,12 +170,12 @@ struct attention_layer : attention_tables<Model> {
             const auto normed = scratch.template get<"normed">();
             norm::forward(c, w, x, normed, kept);
             c.ops.template linear_weight_gradient<Model>(d_qkv, normed, g.template get<"qkv.weight">());
-            if constexpr (shape.bias) c.ops.linear_bias_gradient(d_qkv, g.template get<"qkv.bias">().data);
+            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_qkv, g.template get<"qkv.bias">().data);
         }
         tensors<precision, typename tables::normed_gradient_table> scratch(*c.memory, c.tokens);
         const auto d_normed = scratch.template get<"d normed">();
-        c.ops.template linear_input_gradient<Model>(d_qkv, w.template get<"qkv.weight">(), d_normed, false);
-        norm::backward(c, w, g, x, d_normed, kept, dx, true);
+        c.ops.template linear_input_gradient<Model>(d_qkv, w.template get<"qkv.weight">(), d_normed);
+        norm::template backward<true>(c, w, g, x, d_normed, kept, dx);
     }
 
 private:
@@ -186,15 +186,15 @@ private:
         if constexpr (shape.qk_norm) {
             const auto qk = scratch.template get<"rotated">();
             const auto q = qk.column_range(0, query_width), k = qk.column_range(query_width, key_width);
-            c.ops.head_norm(raw.column_range(0, query_width), w.template get<"query_norm.weight">().data, shape.head(),
+            c.ops.template head_norm<shape.head()>(raw.column_range(0, query_width), w.template get<"query_norm.weight">().data,
                             shape.norm_epsilon, q, kept.template get<"query rstd">().data);
-            c.ops.head_norm(raw.column_range(query_width, key_width), w.template get<"key_norm.weight">().data, shape.head(),
+            c.ops.template head_norm<shape.head()>(raw.column_range(query_width, key_width), w.template get<"key_norm.weight">().data,
                             shape.norm_epsilon, k, kept.template get<"key rstd">().data);
-            if constexpr (tables::rotary) c.ops.rotary(qk, shape.head(), c.cosines, c.sines, true);
+            if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(qk, c.cosines, c.sines, true);
             return qk;
         } else {
             if constexpr (tables::rotary) {
-                if (going_forward) c.ops.rotary(raw, shape.head(), c.cosines, c.sines, true);
+                if (going_forward) c.ops.template rotary<shape.head()>(raw, c.cosines, c.sines, true);
             }
             return raw;
         }
@@ -204,15 +204,15 @@ private:
     template <class Context>
     static void turn_back(Context& c, weights w, gradients g, const saved& kept, gradient_view dq, gradient_view dk) {
         if constexpr (tables::rotary) {
-            c.ops.rotary(dq, shape.head(), c.cosines, c.sines, false);
-            c.ops.rotary(dk, shape.head(), c.cosines, c.sines, false);
+            c.ops.template rotary<shape.head()>(dq, c.cosines, c.sines, false);
+            c.ops.template rotary<shape.head()>(dk, c.cosines, c.sines, false);
         }
         if constexpr (shape.qk_norm) {
             const auto qkv = kept.template get<"qkv">();
-            c.ops.head_norm_backward(dq, qkv.column_range(0, query_width), w.template get<"query_norm.weight">().data, shape.head(),
+            c.ops.template head_norm_backward<shape.head()>(dq, qkv.column_range(0, query_width), w.template get<"query_norm.weight">().data,
                                      kept.template get<"query rstd">().data, dq, g.template get<"query_norm.weight">().data);
-            c.ops.head_norm_backward(dk, qkv.column_range(query_width, key_width), w.template get<"key_norm.weight">().data,
-                                     shape.head(), kept.template get<"key rstd">().data, dk,
+            c.ops.template head_norm_backward<shape.head()>(dk, qkv.column_range(query_width, key_width),
+                                                                   w.template get<"key_norm.weight">().data, kept.template get<"key rstd">().data, dk,
                                      g.template get<"key_norm.weight">().data);
         }
     }

@@ -31,11 +31,10 @@ struct residual_branch {
                         typename Model::template view<role::activation> scratch,
                         typename Model::template view<role::residual> y) {
         if constexpr (thinned) {
-            c.ops.template linear<Model>(branch, weight, bias, scratch, false);
-            c.ops.add_branch(x, scratch, thinning(c, layer, site), c.pieces, y);
+            c.ops.template linear<Model>(branch, weight, bias, scratch);
+            c.ops.template add_branch<shape.width>(x, scratch, thinning(c, layer, site), c.pieces, y);
         } else {
-            c.ops.copy(x, y);
-            c.ops.template linear<Model>(branch, weight, bias, y, true);
+            c.ops.template linear_onto<Model>(branch, weight, bias, x, y);
         }
     }
 
@@ -46,7 +45,7 @@ struct residual_branch {
                          typename Model::template view<role::gradient> scratch)
         -> typename Model::template const_view<role::gradient> {
         if constexpr (thinned) {
-            c.ops.thin(dy, thinning(c, layer, site), c.pieces, scratch);
+            c.ops.template thin<shape.width>(dy, thinning(c, layer, site), c.pieces, scratch);
             return scratch;
         } else {
             return dy;
@@ -56,7 +55,7 @@ struct residual_branch {
 private:
     template <class Context>
     static auto thinning(const Context& c, index layer, draw_site site) {
-        return c.ops.thinning(c.seed, c.step, layer, static_cast<std::uint32_t>(site),
+        return c.ops.thinning(c.keys, layer, static_cast<std::uint32_t>(site),
                               c.training ? shape.dropout : 0.0, c.training ? skip_chance(layer) : 0.0);
     }
 };

@@ -8,6 +8,7 @@
 #include <span>
 
 #include <longspan/core/piece.hpp>
+#include <longspan/core/run_keys.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/core/view.hpp>
 #include <longspan/layer/parameter.hpp>
@@ -23,14 +24,14 @@ enum class draw_site : std::uint32_t { embedding, attention_map, attention_branc
 /// One micro-batch under way on a backend. `Statistic` is the policy's format for per-row numbers (float or double).
 template <class Backend, class Statistic, class Segment>
 struct step_context {
-    Backend ops;
+    using backend = Backend;
+    typename Backend::ops ops;
     arena* memory = nullptr;
     index tokens = 0;
-    piece_table pieces;
+    piece_table pieces;                                ///< in the backend's memory
     std::span<const Segment> segments;                 ///< the pieces as attention sees them
     matrix_view<const Statistic> cosines, sines;       ///< rotary table, [tokens, head / 2]; empty without rotation
-    std::uint64_t seed = 0;
-    std::uint64_t step = 0;
+    const run_keys* keys = nullptr;                    ///< of every random draw; in the backend's memory
     bool training = true;                              ///< false: no dropout, no stochastic depth
 };
 

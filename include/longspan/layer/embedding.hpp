@@ -29,25 +29,25 @@ struct embedding_layer {
     /// x[t] = table[tokens[t]] (+ position), thinned by dropout.
     template <class Context>
     static void forward(Context& c, weights w, const std::int32_t* tokens, typename Model::template view<role::residual> x) {
-        c.ops.embed(tokens, w.template get<"embedding.weight">(), x);
-        if constexpr (learned) c.ops.add_learned_positions(c.pieces, w.template get<"position.weight">(), x);
-        if constexpr (shape.positions == position_kind::sinusoidal) c.ops.add_sinusoidal_positions(c.pieces, x);
-        if constexpr (shape.dropout > 0) c.ops.thin(x, thinning(c), c.pieces, x);
+        c.ops.template embed<shape.width>(tokens, w.template get<"embedding.weight">(), x);
+        if constexpr (learned) c.ops.template add_learned_positions<shape.width>(c.pieces, w.template get<"position.weight">(), x);
+        if constexpr (shape.positions == position_kind::sinusoidal) c.ops.template add_sinusoidal_positions<shape.width>(c.pieces, x);
+        if constexpr (shape.dropout > 0) c.ops.template thin<shape.width>(x, thinning(c), c.pieces, x);
     }
 
     /// Adds to the tables' gradients; overwrites dx when there is dropout. `sorted`: token indices in order of (id, index).
     template <class Context>
     static void backward(Context& c, gradients g, const std::int32_t* tokens, const std::int32_t* sorted,
                          typename Model::template view<role::gradient> dx) {
-        if constexpr (shape.dropout > 0) c.ops.thin(dx, thinning(c), c.pieces, dx);
-        if constexpr (learned) c.ops.learned_positions_backward(c.pieces, dx, g.template get<"position.weight">());
-        c.ops.embed_backward(dx, tokens, sorted, g.template get<"embedding.weight">());
+        if constexpr (shape.dropout > 0) c.ops.template thin<shape.width>(dx, thinning(c), c.pieces, dx);
+        if constexpr (learned) c.ops.template learned_positions_backward<shape.width>(c.pieces, dx, g.template get<"position.weight">());
+        c.ops.template embed_backward<shape.width>(dx, tokens, sorted, g.template get<"embedding.weight">());
     }
 
 private:
     template <class Context>
     static auto thinning(const Context& c) {
-        return c.ops.thinning(c.seed, c.step, shape.layers, static_cast<std::uint32_t>(draw_site::embedding), c.training ? shape.dropout : 0.0, 0.0);
+        return c.ops.thinning(c.keys, shape.layers, static_cast<std::uint32_t>(draw_site::embedding), c.training ? shape.dropout : 0.0, 0.0);
     }
 };
 

@@ -47,43 +47,44 @@ struct head_layer {
                         region("logits of a chunk", Backend::template loss_workspace<Model>(tokens)));
     }
 
-    /// What the loss is measured against; every pointer [tokens], weights and per-token losses may be null.
+    /// What the loss is measured against, and where it goes; all in the backend's memory. Targets, weights and per-token losses
+    /// are [tokens]; the last two may be null.
     struct goal {
         const std::int32_t* targets = nullptr;       ///< −1: ignored
         const float* target_weights = nullptr;
         double* token_losses = nullptr;               ///< written: each target's own loss
-        double scale = 1;                            ///< of the gradients (loss scaling); the loss itself is not scaled
+        const double* scale = nullptr;                ///< of the gradients (loss scaling), not of the loss; null: 1
+        double* sum = nullptr;                        ///< the targets' losses in nats are added to it
     };
 
-    /// The sum of the targets' losses in nats; dx = its gradient with respect to x, times goal.scale. `table` and its gradient:
+    /// Adds the loss to goal.sum; dx = its gradient with respect to x, times goal.scale. `table` and its gradient:
     /// the projection [vocabulary, width], which with tied weights is the embedding.
     template <class Context>
-    [[nodiscard]] static double turn(Context& c, weights w, gradients g, typename Model::template const_view<role::weight> table,
-                                     typename Model::template view<role::parameter_gradient> d_table, const goal& to,
-                                     typename Model::template const_view<role::residual> x,
-                                     typename Model::template view<role::gradient> dx) {
+    static void turn(Context& c, weights w, gradients g, typename Model::template const_view<role::weight> table,
+                     typename Model::template view<role::parameter_gradient> d_table, const goal& to,
+                     typename Model::template const_view<role::residual> x,
+                     typename Model::template view<role::gradient> dx) {
         tensors<precision, scratch_table> scratch(*c.memory, c.tokens);
         tensors<precision, gradient_table> back(*c.memory, c.tokens);
-        using backend = decltype(c.ops);
+        using backend = typename Context::backend;
         held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(c.tokens));
         const auto normed = scratch.template get<"normed">();
         const auto d_normed = back.template get<"d normed">();
         norm::forward(c, w, x, normed, scratch);
-        const double loss = c.ops.template loss<Model>(normed, table, to, d_normed, d_table, workspace.data());
-        norm::backward(c, w, g, x, d_normed, scratch, dx, false);
-        return loss;
+        c.ops.template loss<Model>(normed, table, to, d_normed, d_table, workspace.data());
+        norm::template backward<false>(c, w, g, x, d_normed, scratch, dx);
     }
 
-    /// The sum of the targets' losses, forward only.
+    /// Adds the loss to goal.sum, forward only.
     template <class Context>
-    [[nodiscard]] static double evaluate(Context& c, weights w, typename Model::template const_view<role::weight> table, const goal& to,
-                                         typename Model::template const_view<role::residual> x) {
+    static void evaluate(Context& c, weights w, typename Model::template const_view<role::weight> table, const goal& to,
+                         typename Model::template const_view<role::residual> x) {
         tensors<precision, scratch_table> scratch(*c.memory, c.tokens);
-        using backend = decltype(c.ops);
+        using backend = typename Context::backend;
         held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(c.tokens));
         const auto normed = scratch.template get<"normed">();
         norm::forward(c, w, x, normed, scratch);
-        return c.ops.template loss_only<Model>(normed, table, to, workspace.data());
+        c.ops.template loss_only<Model>(normed, table, to, workspace.data());
     }
 };
 

@@ -83,12 +83,12 @@ public:
             const auto normed = scratch.template get<"normed">();
             norm::forward(c, w, x, normed, kept);
             c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
-                                         kept.template get<"pre-activation">(), false);
+                                         kept.template get<"pre-activation">());
         }
         if (!y) return;
         tensors<precision, activated_table> scratch(*c.memory, c.tokens);
         const auto activated = scratch.template get<"activated">();
-        c.ops.template activate<shape.mlp>(kept.template get<"pre-activation">(), activated);
+        c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
         branch::forward(c, layer, draw_site::mlp_branch, x, activated, w.template get<"out.weight">(),
                         w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
     }
@@ -105,22 +105,22 @@ public:
             const auto activated = scratch.template get<"activated">();
             const auto d_branch =
                 branch::backward(c, layer, draw_site::mlp_branch, dx, scratch.template get<"d branch">());
-            c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated, false);
-            c.ops.template activate_backward<shape.mlp>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
+            c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated);
+            c.ops.template activate_backward<shape.mlp, hidden>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
             c.ops.template linear_weight_gradient<Model>(d_branch, activated, g.template get<"out.weight">());
-            if constexpr (shape.bias) c.ops.linear_bias_gradient(d_branch, g.template get<"out.bias">().data);
+            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
         }
         {
             tensors<precision, normed_table> scratch(*c.memory, c.tokens);
             const auto normed = scratch.template get<"normed">();
             norm::forward(c, w, x, normed, kept);
             c.ops.template linear_weight_gradient<Model>(d_pre, normed, g.template get<"in.weight">());
-            if constexpr (shape.bias) c.ops.linear_bias_gradient(d_pre, g.template get<"in.bias">().data);
+            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_pre, g.template get<"in.bias">().data);
         }
         tensors<precision, normed_gradient_table> scratch(*c.memory, c.tokens);
         const auto d_normed = scratch.template get<"d normed">();
-        c.ops.template linear_input_gradient<Model>(d_pre, w.template get<"in.weight">(), d_normed, false);
-        norm::backward(c, w, g, x, d_normed, kept, dx, true);
+        c.ops.template linear_input_gradient<Model>(d_pre, w.template get<"in.weight">(), d_normed);
+        norm::template backward<true>(c, w, g, x, d_normed, kept, dx);
     }
 };
 

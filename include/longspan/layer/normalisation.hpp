@@ -31,27 +31,27 @@ struct normalisation {
         const auto* w = weights.template get<"norm.weight">().data;
         auto* rstd_t = saved.template get<"rstd">().data;
         if constexpr (centred) {
-            c.ops.layer_norm(x, w, weights.template get<"norm.bias">().data, shape.norm_epsilon, y,
+            c.ops.template layer_norm<shape.width>(x, w, weights.template get<"norm.bias">().data, shape.norm_epsilon, y,
                              saved.template get<"mean">().data, rstd_t);
         } else {
-            c.ops.rms_norm(x, w, shape.norm_epsilon, y, rstd_t);
+            c.ops.template rms_norm<shape.width>(x, w, shape.norm_epsilon, y, rstd_t);
         }
     }
 
-    /// dx += the gradient through the norm of dy = d loss / d y; the parameters' gradients are added to.
-    template <class Context, class Weights, class Gradients, class Saved>
+    /// dx = (with Add: +=) the gradient through the norm of dy = d loss / d y; the parameters' gradients are added to.
+    template <bool Add, class Context, class Weights, class Gradients, class Saved>
     static void backward(Context& c, Weights weights, Gradients gradients,
                          typename Model::template const_view<role::residual> x,
                          typename Model::template const_view<role::gradient> dy, const Saved& saved,
-                         typename Model::template view<role::gradient> dx, bool add) {
+                         typename Model::template view<role::gradient> dx) {
         const auto* w = weights.template get<"norm.weight">().data;
         auto* dw = gradients.template get<"norm.weight">().data;
         const auto* rstd_t = saved.template get<"rstd">().data;
         if constexpr (centred) {
-            c.ops.layer_norm_backward(dy, x, w, saved.template get<"mean">().data, rstd_t, dx, add, dw,
+            c.ops.template layer_norm_backward<shape.width, Add>(dy, x, w, saved.template get<"mean">().data, rstd_t, dx, dw,
                                       gradients.template get<"norm.bias">().data);
         } else {
-            c.ops.rms_norm_backward(dy, x, w, rstd_t, dx, add, dw);
+            c.ops.template rms_norm_backward<shape.width, Add>(dy, x, w, rstd_t, dx, dw);
         }
     }
 };

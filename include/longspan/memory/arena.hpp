@@ -37,14 +37,15 @@ public:
     explicit arena(bytes capacity)
         : owned_(allocate(capacity)), base_(owned_.get()), capacity_(capacity) {}
 
-    /// Uses memory that the caller keeps alive: at least 64-byte aligned.
-    explicit arena(std::span<std::byte> lent) : base_(lent.data()), capacity_(static_cast<bytes>(lent.size())) {}
+    /// Uses memory that the caller keeps alive, on the host or on a device: regions start at multiples of `alignment`, as it does.
+    explicit arena(std::span<std::byte> lent, bytes alignment = host_alignment)
+        : base_(lent.data()), capacity_(static_cast<bytes>(lent.size())), alignment_(alignment) {}
 
     arena(arena&&) = delete;  // regions point at it
 
     /// Takes `size` bytes (rounded up to the alignment); throws out_of_memory with the name and the bytes when they do not fit.
     [[nodiscard]] std::byte* acquire(const char* name, bytes size) {
-        const bytes taken = round_up(size, host_alignment);
+        const bytes taken = round_up(size, alignment_);
         expects<out_of_memory>(taken <= capacity_ - used_, [&] {
             return std::string("region '") + name + "' asks for " + std::to_string(taken) + " bytes, and of the arena's " +
                    std::to_string(capacity_) + " bytes " + std::to_string(capacity_ - used_) + " are left";
@@ -58,7 +59,7 @@ public:
 
     /// Gives back what was acquired last. Giving back anything else is a mistake of the library; `in_order` then turns false.
     void release(const char* name, std::byte* at, bytes size) noexcept {
-        const bytes taken = round_up(size, host_alignment);
+        const bytes taken = round_up(size, alignment_);
         if (at + taken != base_ + used_) in_order_ = false;
         if (observer_.released) observer_.released(observer_.state, name, {at, static_cast<std::size_t>(size)});
         used_ -= taken;
@@ -88,6 +89,7 @@ private:
     std::unique_ptr<std::byte, deallocate> owned_;
     std::byte* base_ = nullptr;
     bytes capacity_ = 0;
+    bytes alignment_ = host_alignment;
     bytes used_ = 0;
     bytes high_water_ = 0;
     bool in_order_ = true;

@@ -51,10 +51,11 @@ struct decoder_memory {
                                          tensor{"rotary sines", role::statistic, rotary ? shape.head() / 2 : 0}};
     };
 
-    /// Tables made once for a micro-batch.
+    /// The batch itself where the backend has memory of its own, and what is made of it once for a micro-batch.
     [[nodiscard]] static constexpr layout tables(index tokens, index max_pieces) {
-        return together("tables of the batch", layout_of<precision, angle_table>("", tokens),
-                        region("attention segments", max_pieces * static_cast<bytes>(sizeof(typename Backend::segment))));
+        return together("tables of the batch", region("batch", Backend::batch_memory(tokens, max_pieces)),
+                        region("workspace of ops", Backend::template workspace<Model>(tokens)), layout_of<precision, angle_table>("", tokens),
+                        region("attention segments", Backend::segment_memory(tokens, max_pieces)));
     }
     [[nodiscard]] static constexpr layout gradient_stream(index tokens) { return layout_of<precision, gradient_table>("", tokens); }
 
@@ -81,7 +82,7 @@ struct decoder_memory {
 template <class Model, class Patterns, class Context>
 class decoder_stack {
     using layout_type = parameter_layout<Model>;
-    using memory = decoder_memory<Model, Patterns, decltype(Context::ops)>;
+    using memory = decoder_memory<Model, Patterns, typename Context::backend>;
     using weight = typename Model::template storage<role::weight>;
     using gradient = typename Model::template storage<role::parameter_gradient>;
 

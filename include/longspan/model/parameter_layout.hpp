@@ -5,6 +5,7 @@
 // name is a view: "blocks.3.attention.qkv.weight".
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <longspan/layer/block.hpp>
@@ -67,9 +68,19 @@ struct parameter_layout {
         for_each_place([&](const parameter_place& place, const parameter& p) { f(place.name(), p, place.offset); });
     }
 
+    /// A byte for every `parameter_alignment` elements of the store: 1 where `decays(parameter)`.
+    static constexpr index groups = size / parameter_alignment;
+    template <class Decays>
+    static void mark_decay(std::uint8_t* marks, Decays&& decays) {
+        for (index i = 0; i < groups; ++i) marks[i] = 0;
+        for_each_place([&](const parameter_place& place, const parameter& p) {
+            for (index i = 0; i < ceil_div(p.size(), parameter_alignment); ++i) marks[place.offset / parameter_alignment + i] = decays(p) ? 1 : 0;
+        });
+    }
+
     /// The bytes of the store: what stays from step to step.
     [[nodiscard]] static constexpr layout memory() {
-        layout result = together("parameters", region("weights", size * bytes_of<precision, role::weight>));
+        layout result = together("parameters", region("weights", size * bytes_of<precision, role::weight>), region("decay groups", groups));
         if constexpr (precision::has_master) result.add(region("master weights", size * bytes_of<precision, role::master>));
         result.add(region("gradients", size * bytes_of<precision, role::parameter_gradient>));
         result.add(region("first moments", size * bytes_of<precision, role::moment>));

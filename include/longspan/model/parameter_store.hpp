@@ -5,6 +5,7 @@
 // `parameter_layout::size` elements at the bottom of the arena; names are views into them.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,7 @@ public:
 
     explicit parameter_store(arena& memory)
         : weights_(memory, "weights", size * static_cast<bytes>(sizeof(weight))),
+          decays_(memory, "decay groups", layout_type::groups),
           masters_(memory, "master weights", precision::has_master ? size * static_cast<bytes>(sizeof(master)) : 0),
           gradients_(memory, "gradients", size * static_cast<bytes>(sizeof(gradient))),
           first_(memory, "first moments", size * static_cast<bytes>(sizeof(moment))),
@@ -46,6 +48,9 @@ public:
     [[nodiscard]] std::span<gradient> gradients() { return span<gradient>(gradients_); }
     [[nodiscard]] std::span<moment> first_moments() { return span<moment>(first_); }
     [[nodiscard]] std::span<moment> second_moments() { return span<moment>(second_); }
+
+    /// A byte for every 128 elements: which of them decay (parameter_layout::mark_decay).
+    [[nodiscard]] std::span<std::uint8_t> decays() { return {decays_.as<std::uint8_t>(), static_cast<std::size_t>(layout_type::groups)}; }
 
     /// The elements of `all` (one of the runs above) that belong to the parameter `name`, e.g. "blocks.0.mlp.in.weight".
     /// Throws bad_argument when the model has no such parameter.
@@ -65,7 +70,7 @@ private:
         return {region.as<std::remove_const_t<T>>(), static_cast<std::size_t>(size)};
     }
 
-    held_region weights_, masters_, gradients_, first_, second_;
+    held_region weights_, decays_, masters_, gradients_, first_, second_;
 };
 
 }  // namespace longspan

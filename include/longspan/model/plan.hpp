@@ -13,6 +13,7 @@
 #include <longspan/memory/layout.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
+#include <longspan/optim/step_state.hpp>
 
 namespace longspan {
 
@@ -32,12 +33,21 @@ struct memory_plan {
     }
 };
 
+/// What stays from step to step: the parameters, and what a step is asked and answers.
+template <configuration Config>
+[[nodiscard]] constexpr layout standing_memory() {
+    return together("", region("state of the step", sizeof(step_state)), region("request of the step", sizeof(step_request)),
+                    parameter_layout<model_of_config<Config>>::memory());
+}
+
 /// The layout of one training step of Config's model and policy at any budget: values in, values out.
 template <configuration Config, class Backend>
 [[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces) {
     using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
-    return together("training step", parameter_layout<model_of_config<Config>>::memory(), decoder::tables(tokens, max_pieces),
-                    decoder::gradient_stream(tokens), checkpoint_of<Config>::plan(decoder::stack(tokens)));
+    return together("training step", standing_memory<Config>(),
+                    either("", together("", decoder::tables(tokens, max_pieces), decoder::gradient_stream(tokens),
+                                        checkpoint_of<Config>::plan(decoder::stack(tokens))),
+                           region("workspace of the update", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size))));
 }
 
 namespace detail {
@@ -46,7 +56,7 @@ template <configuration Config, class Backend>
 constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
     constexpr auto tree = freeze<make>();
-    constexpr bytes store = parameter_layout<model_of_config<Config>>::memory().peak(Backend::alignment);
+    constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
     return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store};
 }
 

@@ -66,20 +66,34 @@ struct adamw {
     }
 };
 
-/// The scalars of update number `update` (1 for the first) for a group of parameters.
+/// The scalars of update number `update` ≥ 1 for parameters that decay by `decay`; hyper-parameters and rate were checked. Where
+/// the backend decides whether a step counts, it computes them too.
+LONGSPAN_HD [[nodiscard]] constexpr adamw_update update_scalars(const adamw& hyper, double decay, index update, double learning_rate,
+                                                                double gradient_factor) {
+    adamw_update scalars{};
+    scalars.gradient_factor = gradient_factor;
+    scalars.beta1 = hyper.beta1;
+    scalars.beta2 = hyper.beta2;
+    scalars.epsilon = hyper.epsilon;
+    scalars.kept = 1.0 - learning_rate * decay;
+    scalars.step = learning_rate / (1.0 - detail::power(hyper.beta1, update));
+    scalars.root_factor = 1.0 / detail::square_root(1.0 - detail::power(hyper.beta2, update));
+    return scalars;
+}
+
+/// Throws bad_argument for a rate that makes no sense.
+constexpr void check_learning_rate(double learning_rate) {
+    if (!(learning_rate >= 0.0 && learning_rate < 1e6))
+        throw bad_argument("adamw: expected a learning rate of at least 0, got " + detail::number(learning_rate));
+}
+
+/// The scalars of an update for a group of parameters, everything checked.
 [[nodiscard]] constexpr adamw_update prepare(const adamw& hyper, decay_group group, index update, double learning_rate,
                                              double gradient_factor) {
     hyper.check();
     if (update < 1) throw bad_argument("adamw: updates are counted from 1, got " + std::to_string(update));
-    if (!(learning_rate >= 0.0 && learning_rate < 1e6))
-        throw bad_argument("adamw: expected a learning rate of at least 0, got " + detail::number(learning_rate));
-    return {.gradient_factor = gradient_factor,
-            .beta1 = hyper.beta1,
-            .beta2 = hyper.beta2,
-            .epsilon = hyper.epsilon,
-            .kept = 1.0 - learning_rate * hyper.decay_of(group),
-            .step = learning_rate / (1.0 - detail::power(hyper.beta1, update)),
-            .root_factor = 1.0 / detail::square_root(1.0 - detail::power(hyper.beta2, update))};
+    check_learning_rate(learning_rate);
+    return update_scalars(hyper, hyper.decay_of(group), update, learning_rate, gradient_factor);
 }
 
 }  // namespace longspan

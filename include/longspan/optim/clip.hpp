@@ -13,6 +13,7 @@
 #include <string>
 
 #include <longspan/core/error.hpp>
+#include <longspan/core/types.hpp>
 #include <longspan/optim/detail/elementary.hpp>
 
 namespace longspan {
@@ -36,16 +37,21 @@ struct gradient_scale {
     bool finite = true;    ///< false: the update must not happen
 };
 
-/// From Σ g² over all gradient sums, and what they are to be divided by: the number of targets, times the loss scale if any.
-/// Throws bad_argument when there is nothing to divide by. A norm that is not finite comes back as such, with factor 0.
+/// From Σ g² over all gradient sums, and what they are to be divided by (above 0): the number of targets, times the loss scale
+/// if any. A norm that is not finite comes back as such, with factor 0. Where the backend decides whether a step counts, it runs there.
+LONGSPAN_HD [[nodiscard]] inline gradient_scale gradient_scale_of(double sum_of_squares, double divisor, double limit) {
+    const double norm = sqrt(sum_of_squares) / divisor;
+    if (!(norm - norm == 0)) return {norm, 0.0, false, false};
+    if (norm > limit) return {norm, limit / norm / divisor, true, true};
+    return {norm, 1.0 / divisor, false, true};
+}
+
+/// The same, everything checked. Throws bad_argument when there is nothing to divide by.
 [[nodiscard]] inline gradient_scale scale_gradients(double sum_of_squares, double divisor, clip_by_global_norm clip = {}) {
     if (!(divisor > 0.0))
         throw bad_argument("scale_gradients: expected at least one target to divide by, got " + detail::number(divisor));
     clip.check();
-    const double norm = std::sqrt(sum_of_squares) / divisor;
-    if (!std::isfinite(norm)) return {norm, 0.0, false, false};
-    if (norm > clip.limit) return {norm, clip.limit / norm / divisor, true, true};
-    return {norm, 1.0 / divisor, false, true};
+    return gradient_scale_of(sum_of_squares, divisor, clip.limit);
 }
 
 }  // namespace longspan

@@ -22,12 +22,12 @@ struct loss_scale {
 
     [[nodiscard]] static constexpr loss_scale start(bool needed) { return {needed ? first : 1.0, 0, needed}; }
 
-    constexpr void good() {
+    LONGSPAN_HD constexpr void good() {
         if (!dynamic || ++good_steps < stretch) return;
         good_steps = 0;
         if (value < largest) value *= 2;
     }
-    constexpr void overflowed() {
+    LONGSPAN_HD constexpr void overflowed() {
         good_steps = 0;
         if (dynamic && value > smallest) value /= 2;
     }

@@ -12,11 +12,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include <longspan/batch/batch.hpp>
 #include <longspan/checkpoint/recompute.hpp>
@@ -29,6 +33,7 @@
 #include <longspan/optim/clip.hpp>
 #include <longspan/optim/loss_scale.hpp>
 #include <longspan/optim/schedule.hpp>
+#include <longspan/optim/step_state.hpp>
 #include <longspan/train/report.hpp>
 
 namespace longspan {
@@ -52,6 +57,9 @@ namespace detail {
 template <class Run>
 struct phase_list {
     using first = Run;
+    static constexpr index count = 1;
+    template <class>
+    static constexpr index number = 0;
     template <class Phase>
     static constexpr bool has = std::is_same_v<Phase, Run>;
     template <template <class> class Value>
@@ -63,6 +71,14 @@ struct phase_list {
 template <class First, class... Rest>
 struct phase_list<phases<First, Rest...>> {
     using first = First;
+    static constexpr index count = 1 + static_cast<index>(sizeof...(Rest));
+    template <class Phase>
+    static constexpr index number = [] {
+        constexpr bool is[] = {std::is_same_v<Phase, First>, std::is_same_v<Phase, Rest>...};
+        index i = 0;
+        while (i < count && !is[i]) ++i;
+        return i;
+    }();
     template <class Phase>
     static constexpr bool has = std::is_same_v<Phase, First> || (std::is_same_v<Phase, Rest> || ...);
     template <template <class> class Value>
@@ -73,6 +89,19 @@ struct phase_list<phases<First, Rest...>> {
 };
 
 }  // namespace detail
+
+/// A step under way; `get` waits for its report. Belongs to its trainer.
+template <class Trainer>
+class pending_step {
+public:
+    pending_step(Trainer& trainer, index step) : trainer_(&trainer), step_(step) {}
+    /// The report. A step that met a token id outside the vocabulary throws bad_argument here, and was not taken.
+    [[nodiscard]] step_report get() const { return trainer_->report_of(step_); }
+
+private:
+    Trainer* trainer_;
+    index step_;
+};
 
 /// Trains Run (a configuration, or `phases` of them) on Backend. Not for use from several threads at once.
 template <class Run, class Backend = host::cpu>
@@ -86,6 +115,7 @@ class trainer {
 
 public:
     using first_phase = typename list::first;
+    using backend = Backend;
     using model = model_of_config<first_phase>;
     using precision = typename model::precision;
     static_assert(list::template all_of<model>,
@@ -94,40 +124,42 @@ public:
 
     /// Bytes of the arena: the largest peak of the phases.
     static constexpr bytes memory_needed = list::template most<peak>;
+    /// Reports that wait to be asked for; the oldest is given up when there are more.
+    static constexpr index most_pending = 8;
 
-    /// Allocates the arena and draws the parameters. Throws out_of_memory when the system has not that much.
-    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {})
-        : memory_(memory_needed), store_(memory_), optimizer_(optimizer), clip_(clip) {
-        optimizer_.check();
-        clip_.check();
-        state_.seed = from.value;
-        initialise();
-    }
+    /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much.
+    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {});
+    trainer(const trainer&) = delete;
+    trainer& operator=(const trainer&) = delete;
+    ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why.
+    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. Waits.
     template <class Phase = first_phase>
-    step_report step(std::span<const token_batch> micro_batches) {
-        return step<Phase>(micro_batches, scheduled_rate<Phase>(micro_batches));
-    }
+    step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
-    step_report step(const token_batch& batch) {
-        return step<Phase>(std::span(&batch, 1));
-    }
+    step_report step(const token_batch& batch);
     /// The same at a learning rate of the caller's.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches, double learning_rate);
 
+    /// Starts a step; a backend with a queue of its own works on while the caller packs the next batch. The batches are read before
+    /// this returns.
+    template <class Phase = first_phase>
+    pending_step<trainer> submit(std::span<const token_batch> micro_batches);
+    template <class Phase = first_phase>
+    pending_step<trainer> submit(std::span<const token_batch> micro_batches, double learning_rate);
+
     /// Adds the gradients of one micro-batch to the store's sums and returns the sum of its losses; what `step` is made of, for
-    /// trainers that own their loop. `token_losses`, when not empty, takes each target's loss [budget].
+    /// trainers that own their loop. `token_losses`, when not empty, takes each target's loss [budget]. Waits.
     template <class Phase = first_phase>
     double accumulate_gradients(const token_batch& batch, std::span<double> token_losses = {});
 
-    /// Forward only: the sum of the targets' losses in nats. Nothing changes.
+    /// Forward only: the sum of the targets' losses in nats. Nothing changes. Waits.
     template <class Phase = first_phase>
     double evaluate(const token_batch& batch, std::span<double> token_losses = {});
 
-    /// Forward only; calls f(context, x) with the stream that leaves the last block, [tokens, width].
+    /// Forward only; calls f(context, x) with the stream that leaves the last block, [tokens, width], in the backend's memory.
     template <class Phase = first_phase, class F>
     auto forward(const token_batch& batch, F&& f);
 
@@ -137,16 +169,20 @@ public:
     void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
         static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
         arguments_ = arguments;
+        runtime_->forget();
     }
 
     [[nodiscard]] parameter_store<model>& store() { return store_; }
-    [[nodiscard]] run_state& state() { return state_; }
-    [[nodiscard]] const run_state& state() const { return state_; }
+    /// Waits for the steps under way. What is changed here counts from the next step on.
+    [[nodiscard]] run_state& state();
     [[nodiscard]] const adamw& optimizer() const { return optimizer_; }
     [[nodiscard]] const clip_by_global_norm& clip() const { return clip_; }
     [[nodiscard]] arena& memory() { return memory_; }
+    [[nodiscard]] typename Backend::runtime& runtime() { return *runtime_; }
     /// After the masters were written from outside (a snapshot): rounds them into the weights.
     void refresh_weights();
+    /// Waits for a step under way and all before it.
+    [[nodiscard]] step_report report_of(index step);
 
 private:
     template <class Phase>
@@ -156,31 +192,69 @@ private:
     template <class Phase>
     using stack_of = decoder_stack<model, attention_of<Phase>, context_of<Phase>>;
     using layout_type = parameter_layout<model>;
+    using ops_type = typename Backend::ops;
+
+    /// A micro-batch where ops can read it.
+    struct placed_batch {
+        const token_id* tokens = nullptr;
+        const token_id* targets = nullptr;
+        const float* weights = nullptr;
+        const std::int32_t* by_id = nullptr;
+        piece_table pieces;
+        double* token_losses = nullptr;
+    };
+    /// A step that was submitted: what the host knows of it, and what is on its way.
+    struct record {
+        step_report report;
+        typename Backend::template fetched<step_state> state;
+    };
+    enum class task : unsigned char { begin, update, accumulate, evaluate };
 
     template <class Phase>
     [[nodiscard]] double scheduled_rate(std::span<const token_batch> micro_batches) const;
     template <class Phase>
     static void check_batch(const token_batch& batch, bool training);
     template <class Phase>
-    [[nodiscard]] static double* losses_of(std::span<double> token_losses);
+    static void check_losses(std::span<double> token_losses);
     template <class Phase, std::size_t... I>
     void check_arguments(std::index_sequence<I...>, index documents) const;
+    /// Calls f(batch where ops can read it), with room for it held where the backend needs any.
     template <class Phase, class F>
-    auto with_context(const token_batch& batch, bool training, F&& f);
+    void with_batch(const token_batch& batch, std::span<double> token_losses, F&& f);
+    template <class Phase, class F>
+    auto with_context(const placed_batch& batch, bool training, F&& f);
+    template <class Phase>
+    void add_gradients(const placed_batch& batch);
+    template <class Phase, class F>
+    auto forward_placed(const placed_batch& batch, F&& f);
+    template <class Phase>
+    void add_losses(const placed_batch& batch);
+    /// Does `work`, or replays it where the backend has recorded it.
+    template <class Phase, class Work>
+    void replay(task what, bool weighted, bool recordable, Work&& work);
     template <class Phase>
     [[nodiscard]] const stack_arguments<attention_of<Phase>>& arguments_for() const;
+    [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
+    void update();
+    void settle(index step);
     [[nodiscard]] std::string first_not_finite();
     void initialise();
-    void update(double learning_rate, double factor);
 
+    std::unique_ptr<typename Backend::runtime> runtime_;
     arena memory_;
+    held_region state_region_, request_region_;
     parameter_store<model> store_;
     adamw optimizer_;
     clip_by_global_norm clip_;
     run_state state_;
+    index submitted_ = 0;  ///< steps asked for since the trainer was made
+    index settled_ = 0;    ///< of these, the reports that are home
+    std::array<record, static_cast<std::size_t>(most_pending)> records_;
+    std::array<bytes, 2 + 4 * list::count> marks_{};  ///< the high-water mark of each kind of work
     stack_arguments<attention_of<first_phase>> arguments_{};
 };
 
 }  // namespace longspan
 
 #include <longspan/train/detail/trainer.hpp>
+#include <longspan/train/detail/trainer_step.hpp>

@@ -36,7 +36,7 @@ struct attention_of_model {
         if constexpr (shape.attention_dropout > 0) {
             if (c.training) {
                 values.dropout = dropout_rate(shape.attention_dropout);
-                values.site = {c.seed, c.step, static_cast<std::uint32_t>(layer), attention_map_site};
+                values.site = {c.keys->seed, c.keys->step, static_cast<std::uint32_t>(layer), attention_map_site};
                 return f(op<true>{}, values);
             }
         }

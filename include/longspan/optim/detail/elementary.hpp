@@ -28,7 +28,7 @@ namespace longspan::detail {
 }
 
 /// base^exponent for exponent ≥ 0, by squaring.
-[[nodiscard]] constexpr double power(double base, index exponent) {
+LONGSPAN_HD [[nodiscard]] constexpr double power(double base, index exponent) {
     double result = 1.0;
     for (; exponent > 0; exponent /= 2) {
         if (exponent % 2 == 1) result *= base;
@@ -38,7 +38,7 @@ namespace longspan::detail {
 }
 
 /// √x for x ≥ 0. Newton's steps from above decrease until they have arrived.
-[[nodiscard]] constexpr double square_root(double x) {
+LONGSPAN_HD [[nodiscard]] constexpr double square_root(double x) {
     if (!(x > 0.0)) return 0.0;
     double root = x > 1.0 ? x : 1.0;
     for (double next = 0.5 * (root + x / root); next < root; next = 0.5 * (root + x / root)) root = next;

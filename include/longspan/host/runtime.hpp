@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a trainer holds of its backend from step to step. On the host that is one block of memory: work is done when it is asked
+// for, values are where they are sent, and nothing is recorded to be replayed.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+
+#include <longspan/core/error.hpp>
+#include <longspan/core/types.hpp>
+
+namespace longspan::host {
+
+class runtime {
+public:
+    /// Allocates the block that the plan asks for. Throws out_of_memory when the system has none.
+    explicit runtime(bytes size) : size_(size) {
+        void* const at = ::operator new(static_cast<std::size_t>(size), page, std::nothrow);
+        expects<out_of_memory>(at != nullptr, [&] {
+            return "the plan needs one block of " + std::to_string(size) + " bytes, and the system refused it";
+        });
+        block_.reset(static_cast<std::byte*>(at));
+    }
+
+    /// The block, aligned to a page.
+    [[nodiscard]] std::span<std::byte> memory() const { return {block_.get(), static_cast<std::size_t>(size_)}; }
+
+    /// Does the work. A backend that can record it does so the first time, under this number, and replays it from then on.
+    template <class Work>
+    void replay(index /*recording*/, Work&& work) {
+        work();
+    }
+    /// Drops what was recorded: something that it holds has changed.
+    void forget() {}
+    /// Calls f once, where the block can be read and written.
+    template <class F>
+    void once(const F& f) {
+        f();
+    }
+
+    /// An array of the caller's where ops can read it: itself; `room` is not used.
+    template <class T>
+    [[nodiscard]] const T* stage(std::span<const T> from, T* /*room*/) {
+        return from.data();
+    }
+    /// Where ops write an array of the caller's: the array itself; `room` is not used. `collect` brings it home.
+    template <class T>
+    [[nodiscard]] T* stage_out(std::span<T> to, T* /*room*/) {
+        return to.empty() ? nullptr : to.data();
+    }
+    template <class T>
+    void collect(const T* /*room*/, std::span<T> /*to*/) {}
+    /// Copies to the block and from it. What is sent is there before whatever is asked for next; the rest is done on return.
+    template <class T>
+    void upload(std::span<const T> from, T* to) {
+        if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
+    }
+    template <class T>
+    void send(const T& from, T* to) {
+        *to = from;
+    }
+    template <class T>
+    void download(std::span<const T> from, T* to) {
+        if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
+    }
+
+    /// A value on its way back from the block.
+    template <class T>
+    class fetched {
+    public:
+        fetched() = default;
+        explicit fetched(const T& value) : value_(value) {}
+        /// Waits until it is there.
+        [[nodiscard]] const T& get() const { return value_; }
+
+    private:
+        T value_{};
+    };
+    template <class T>
+    [[nodiscard]] fetched<T> fetch(const T* from) {
+        return fetched<T>(*from);
+    }
+
+private:
+    static constexpr std::align_val_t page{4096};
+    struct deallocate {
+        void operator()(std::byte* at) const noexcept { ::operator delete(at, page); }
+    };
+    bytes size_;
+    std::unique_ptr<std::byte, deallocate> block_;
+};
+
+}  // namespace longspan::host

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The bodies of train/trainer.hpp that make an optimizer step of micro-batches: what is asked, what is recorded and replayed, what
+// comes home.
+#pragma once
+
+#include <longspan/train/trainer.hpp>
+
+namespace longspan {
+
+namespace detail {
+
+/// A backend that cannot throw where it meets an id leaves a note; this throws for it.
+inline void expect_good_ids(const step_state& s) {
+    expects(s.bad_token == step_state::no_bad, [&] { return "embedding: the id of token " + std::to_string(s.bad_token) + " is outside the vocabulary"; });
+    expects(s.bad_target == step_state::no_bad, [&] { return "loss: the target of token " + std::to_string(s.bad_target) + " is outside the vocabulary"; });
+}
+
+}  // namespace detail
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase, class Work>
+void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Work&& work) {
+    const index number = what == task::begin || what == task::update
+                             ? static_cast<index>(what)
+                             : 2 + 4 * list::template number<Phase> + 2 * (what == task::evaluate) + weighted;
+    const auto marked = [&] {
+        memory_.reset_high_water();
+        work();
+        marks_[static_cast<std::size_t>(number)] = memory_.high_water();
+    };
+    if (recordable) runtime_->replay(number, marked);
+    else marked();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<double> token_losses) {
+    check_batch<Phase>(batch, true);
+    check_losses<Phase>(token_losses);
+    const auto sum = [&] { return runtime_->fetch(state_region_.as<step_state>()).get(); };
+    const double before = sum().loss;
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
+        replay<Phase>(task::accumulate, placed.weights != nullptr, token_losses.empty(), [&] { add_gradients<Phase>(placed); });
+    });
+    const step_state after = sum();
+    detail::expect_good_ids(after);
+    return after.loss - before;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase, class F>
+auto trainer<Run, Backend>::forward(const token_batch& batch, F&& f) {
+    check_batch<Phase>(batch, false);
+    using result = decltype(forward_placed<Phase>(placed_batch{}, f));
+    std::optional<result> kept;
+    with_batch<Phase>(batch, {}, [&](const placed_batch& placed) { kept.emplace(forward_placed<Phase>(placed, f)); });
+    return *std::move(kept);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<double> token_losses) {
+    check_batch<Phase>(batch, false);
+    check_losses<Phase>(token_losses);
+    step_state* const state = state_region_.as<step_state>();
+    const step_state before = runtime_->fetch(state).get();
+    step_state empty = before;
+    empty.loss = 0;
+    runtime_->send(empty, state);
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
+        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { add_losses<Phase>(placed); });
+    });
+    const step_state after = runtime_->fetch(state).get();
+    runtime_->send(before, state);
+    detail::expect_good_ids(after);
+    return after.loss;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+double trainer<Run, Backend>::scheduled_rate(std::span<const token_batch> micro_batches) const {
+    if constexpr (requires { Phase::schedule; }) {
+        index tokens = 0;
+        for (const token_batch& batch : micro_batches) tokens += batch.counts.tokens;
+        return Phase::schedule.learning_rate(state_.updates, state_.tokens, tokens);
+    } else {
+        // Wide enough apart for small models and short runs; a run that matters names its schedule.
+        return warm_up{in_steps(100)}.then(constant{1e-3}).learning_rate(state_.updates, state_.tokens, 0);
+    }
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+step_request trainer<Run, Backend>::request(double learning_rate, double target_weight) const {
+    step_request asked;
+    asked.learning_rate = learning_rate;
+    asked.target_weight = target_weight;
+    // With steps under way the backend's own counters lead; else the caller may have changed ours.
+    asked.restated = submitted_ == settled_;
+    asked.keys = {state_.seed, static_cast<std::uint64_t>(state_.steps)};
+    asked.updates = state_.updates;
+    asked.scale = state_.scale;
+    return asked;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<const token_batch> micro_batches, double learning_rate) {
+    for (const token_batch& batch : micro_batches) check_batch<Phase>(batch, true);
+    check_learning_rate(learning_rate);
+    if (submitted_ - settled_ == most_pending) settle(settled_ + 1);
+
+    record& made = records_[static_cast<std::size_t>(submitted_ % most_pending)];
+    made.report = {};
+    made.report.learning_rate = learning_rate;
+    double weight = 0;
+    for (const token_batch& batch : micro_batches) {
+        weight += batch.counts.target_weight;
+        made.report.tokens += batch.counts.tokens;
+        made.report.targets += batch.counts.targets;
+    }
+    step_state* const state = state_region_.as<step_state>();
+    runtime_->send(request(learning_rate, weight), request_region_.as<step_request>());
+    replay<Phase>(task::begin, false, true, [&] {
+        runtime_->once(begin_step{state, request_region_.as<step_request>()});
+        ops_type(*runtime_).zero(store_.gradients());
+    });
+    for (const token_batch& batch : micro_batches) {
+        with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
+            const bool weighted = placed.weights != nullptr;
+            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed); });
+            const index number = 2 + 4 * list::template number<Phase> + weighted;
+            made.report.high_water = std::max(made.report.high_water, marks_[static_cast<std::size_t>(number)]);
+        });
+    }
+    replay<Phase>(task::update, false, true, [&] { update(); });
+    made.state = runtime_->fetch(state);
+    return {*this, ++submitted_};
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<const token_batch> micro_batches) {
+    return submit<Phase>(micro_batches, scheduled_rate<Phase>(micro_batches));
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batches, double learning_rate) {
+    return submit<Phase>(micro_batches, learning_rate).get();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+step_report trainer<Run, Backend>::step(std::span<const token_batch> micro_batches) {
+    return submit<Phase>(micro_batches).get();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+step_report trainer<Run, Backend>::step(const token_batch& batch) {
+    return submit<Phase>(std::span(&batch, 1)).get();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+void trainer<Run, Backend>::update() {
+    held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
+    step_state* const state = state_region_.as<step_state>();
+    ops_type ops(*runtime_, workspace.data(), state);
+    ops.sum_of_squares(store_.gradients(), &state->squares);
+    runtime_->once(conclude_step{state, optimizer_, optimizer_.weight_decay, clip_.limit});
+    ops.adamw(store_.masters(), store_.weights(), store_.gradients(), store_.first_moments(), store_.second_moments(), store_.decays().data(),
+              state->scalars, &state->apply);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+step_report trainer<Run, Backend>::report_of(index step) {
+    while (settled_ < step) settle(settled_ + 1);
+    expects(submitted_ - step < most_pending, [&] {
+        return "a step's report is kept until " + std::to_string(most_pending) + " more steps were submitted; this one is gone";
+    });
+    const record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
+    detail::expect_good_ids(made.state.get());
+    return made.report;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+void trainer<Run, Backend>::settle(index step) {
+    record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
+    const step_state& s = made.state.get();
+    settled_ = step;
+    if (!s.ids_are_good()) return;
+    state_.steps = static_cast<index>(s.keys.step);
+    state_.updates = s.updates;
+    state_.scale = s.scale;
+    state_.tokens += made.report.tokens;
+    step_report& report = made.report;
+    report.step = state_.steps;
+    if (!(s.target_weight > 0)) {
+        report.refused = "none of the batch's tokens has a target";
+        return;
+    }
+    report.loss = s.loss / s.target_weight;
+    report.gradient_norm = s.norm;
+    if (s.apply != 0) return;
+    report.refused = std::isfinite(s.loss) ? "" : "the loss is not finite: ";
+    report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+run_state& trainer<Run, Backend>::state() {
+    while (settled_ < submitted_) settle(settled_ + 1);
+    return state_;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+std::string trainer<Run, Backend>::first_not_finite() {
+    // A weight comes before all that is computed from it. Gradients come to be from the head down, so of those the last in the
+    // store was first in time.
+    std::string weight, gradient;
+    index* const answer = &state_region_.as<step_state>()->not_finite;
+    layout_type::for_each_place([&](const parameter_place& place, const parameter& p) {
+        const auto first = [&](auto all) {
+            ops_type(*runtime_).first_non_finite(all.subspan(static_cast<std::size_t>(place.offset), static_cast<std::size_t>(p.size())), answer);
+            return runtime_->fetch(answer).get();
+        };
+        const auto sentence = [&](const char* what, index at) {
+            return what + place.name() + " is not finite at element " + std::to_string(at);
+        };
+        if (const index at = first(store_.weights()); at >= 0 && weight.empty()) weight = sentence("the weight ", at);
+        if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
+    });
+    if (!weight.empty()) return weight;
+    return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
+}
+
+}  // namespace longspan
