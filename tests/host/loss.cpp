@@ -16,7 +16,6 @@
 namespace longspan {
 
 using host::cross_entropy_options;
-using host::cross_entropy_sums;
 using test::matrix;
 
 namespace {

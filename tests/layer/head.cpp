@@ -30,10 +30,10 @@ struct ends {
         goal = {.targets = targets.data(), .target_weights = weights.data()};
     }
     double evaluate(const std::vector<double>& x_, const std::vector<double>& norm_, const std::vector<double>& table_) {
-        double loss = 0;
-        goal.sum = &loss;
+        cross_entropy_sums sums;
+        goal.sums = &sums;
         head::evaluate(at.context, head::weights(norm_.data()), {table_.data(), vocabulary, width}, goal, {x_.data(), tokens, width});
-        return loss;
+        return sums.loss;
     }
     struct gradients {
         double loss = 0;
@@ -41,9 +41,11 @@ struct ends {
     };
     gradients turn() {
         gradients g{0, std::vector<double>(x.size(), 99.0), std::vector<double>(norm.size()), std::vector<double>(table.size())};
-        goal.sum = &g.loss;
+        cross_entropy_sums sums;
+        goal.sums = &sums;
         head::turn(at.context, head::weights(norm.data()), head::gradients(g.norm.data()), {table.data(), vocabulary, width},
-                            {g.table.data(), vocabulary, width}, goal, {x.data(), tokens, width}, {g.x.data(), tokens, width});
+                   {g.table.data(), vocabulary, width}, goal, {x.data(), tokens, width}, {g.x.data(), tokens, width});
+        g.loss = sums.loss;
         return g;
     }
 };
@@ -87,7 +89,7 @@ TEST_CASE("head: the scale is the gradients', not the loss's; each target's own 
     ends e;
     std::vector<double> losses(tokens, -1.0);
     const auto once = e.turn();
-    const double scale = 1024;
+    const float scale = 1024;
     e.goal.scale = &scale;
     e.goal.token_losses = losses.data();
     const auto scaled = e.turn();

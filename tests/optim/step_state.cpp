@@ -20,10 +20,10 @@ struct step_under_way {
     ls::conclude_step conclude{&state, ls::adamw{}, 0.1, 1.0};
 
     step_under_way() {
-        state.loss = 99;
-        state.bad_token = 3;
+        state.losses.loss = 99;
+        state.bad.token = 3;
         begin();
-        state.loss = 5;
+        state.losses.loss = 5;
         state.squares = 36 * 1024.0 * 1024.0;
     }
     void begin() { ls::begin_step{&state, &asked}(); }
@@ -34,9 +34,10 @@ struct step_under_way {
 TEST_CASE("step_state: a step begins with empty sums, and with the caller's counters only where they were restated") {
     step_under_way step;
     step.begin();
-    CHECK(step.state.loss == 0);
+    CHECK(step.state.losses.loss == 0);
+    CHECK(step.state.gradient_scale == 1024);
     CHECK(step.state.squares == 0);
-    CHECK(step.state.ids_are_good());
+    CHECK(!step.state.bad.any());
     CHECK(step.state.keys.seed == 7);
     CHECK(step.state.keys.step == 40);
     CHECK(step.state.updates == 30);
@@ -69,9 +70,9 @@ TEST_CASE("step_state: a good step counts, and its scalars are the optimizer's o
 
 TEST_CASE("step_state: what is not finite, and what has no target, changes nothing but the count of steps") {
     for (const double poison : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
-        for (double ls::step_state::*which : {&ls::step_state::loss, &ls::step_state::squares}) {
+        for (const bool loss : {true, false}) {
             step_under_way step;
-            step.state.*which = poison;
+            (loss ? step.state.losses.loss : step.state.squares) = poison;
             step.conclude();
             CHECK(step.state.apply == 0);
             CHECK(step.state.updates == 30);
@@ -89,9 +90,9 @@ TEST_CASE("step_state: what is not finite, and what has no target, changes nothi
 }
 
 TEST_CASE("step_state: a step that met an id outside the vocabulary was not taken") {
-    for (ls::index ls::step_state::*which : {&ls::step_state::bad_token, &ls::step_state::bad_target}) {
+    for (ls::index ls::bad_ids::*which : {&ls::bad_ids::token, &ls::bad_ids::target}) {
         step_under_way step;
-        step.state.*which = 17;
+        step.state.bad.*which = 17;
         step.conclude();
         CHECK(step.state.apply == 0);
         CHECK(step.state.keys.step == 40);

@@ -9,18 +9,12 @@
 
 #include <type_traits>
 
+#include <longspan/core/cross_entropy_sums.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/cuda/gemm_sizes.hpp>
 #include <longspan/precision/format.hpp>
 
 namespace longspan::cuda {
-
-/// Sums over the tokens that have a target, in device memory; every call adds to them.
-struct cross_entropy_sums {
-    double loss = 0;    ///< Σ a · loss, natural logarithm
-    double weight = 0;  ///< Σ a
-    index targets = 0;  ///< how many
-};
 
 /// What first_bad holds when every target is in its range.
 inline constexpr index no_bad_target = 0x7fffffffffffffff;

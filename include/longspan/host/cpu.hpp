@@ -9,6 +9,7 @@
 #include <span>
 #include <type_traits>
 
+#include <longspan/core/bad_ids.hpp>
 #include <longspan/core/kinds.hpp>
 #include <longspan/core/normal.hpp>
 #include <longspan/core/run_keys.hpp>
@@ -42,7 +43,7 @@ public:
     using runtime = host::runtime;
     cpu() = default;
     /// Scratch of the ops comes from the stack of each thread here; other backends take theirs from `workspace`.
-    explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, void* /*state*/ = nullptr) {}
+    explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, bad_ids* /*notes*/ = nullptr) {}
     template <class T>
     using fetched = runtime::fetched<T>;
     template <class Model>
@@ -196,13 +197,13 @@ public:
     template <class Model, class X, class W, class Goal, class DX, class DW>
     static void loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table,
                      std::byte* workspace) {
-        *to.sum += linear_cross_entropy_gradients<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows), dx, d_table,
-                                                               space<Model>(workspace, x.rows)).loss;
+        *to.sums += linear_cross_entropy_gradients<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows), dx, d_table,
+                                                               space<Model>(workspace, x.rows));
     }
     template <class Model, class X, class W, class Goal>
     static void loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) {
-        *to.sum += linear_cross_entropy<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows),
-                                                     space<Model>(workspace, x.rows)).loss;
+        *to.sums += linear_cross_entropy<rounding<Model>>(x, table, to.targets, options<Model>(to), chunk<Model>(x.rows),
+                                                     space<Model>(workspace, x.rows));
     }
 
     // --- parameters -------------------------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ private:
     }
     template <class Model, class Goal>
     [[nodiscard]] static cross_entropy_options options(const Goal& to) {
-        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale != nullptr ? *to.scale : 1.0,
+        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale != nullptr ? static_cast<double>(*to.scale) : 1.0,
                 .token_weights = to.target_weights, .token_losses = to.token_losses};
     }
     template <class F>

@@ -24,6 +24,7 @@
 #include <string>
 #include <type_traits>
 
+#include <longspan/core/cross_entropy_sums.hpp>
 #include <longspan/core/error.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/core/view.hpp>
@@ -40,13 +41,6 @@ struct cross_entropy_options {
     double scale = 1;                      ///< factor of the gradients (not of the losses): the loss scale of fp16
     const float* token_weights = nullptr;  ///< a of each token [t]; null: 1
     double* token_losses = nullptr;        ///< where each token's loss before its weight goes [t], 0 where ignored; or null
-};
-
-/// Sums over the tokens that have a target.
-struct cross_entropy_sums {
-    double loss = 0;    ///< Σ a · loss, natural logarithm
-    double weight = 0;  ///< Σ a
-    index targets = 0;  ///< how many
 };
 
 /// Bytes of workspace for chunks of `chunk` tokens and logits computed in compute_t<Activation>.

@@ -19,7 +19,7 @@ namespace longspan::host {
 class runtime {
 public:
     /// Allocates the block that the plan asks for. Throws out_of_memory when the system has none.
-    explicit runtime(bytes size) : size_(size) {
+    explicit runtime(bytes size, bytes /*batch*/ = 0) : size_(size) {
         void* const at = ::operator new(static_cast<std::size_t>(size), page, std::nothrow);
         expects<out_of_memory>(at != nullptr, [&] {
             return "the plan needs one block of " + std::to_string(size) + " bytes, and the system refused it";
@@ -43,6 +43,9 @@ public:
         f();
     }
 
+    /// Around the staging of one batch's arrays.
+    void next_batch() {}
+    void batch_placed() {}
     /// An array of the caller's where ops can read it: itself; `room` is not used.
     template <class T>
     [[nodiscard]] const T* stage(std::span<const T> from, T* /*room*/) {

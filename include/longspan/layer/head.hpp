@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 
+#include <longspan/core/cross_entropy_sums.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
 
@@ -53,11 +54,11 @@ struct head_layer {
         const std::int32_t* targets = nullptr;       ///< −1: ignored
         const float* target_weights = nullptr;
         double* token_losses = nullptr;               ///< written: each target's own loss
-        const double* scale = nullptr;                ///< of the gradients (loss scaling), not of the loss; null: 1
-        double* sum = nullptr;                        ///< the targets' losses in nats are added to it
+        const float* scale = nullptr;                 ///< of the gradients (loss scaling), not of the loss; null: 1
+        cross_entropy_sums* sums = nullptr;           ///< what the targets' losses are added to
     };
 
-    /// Adds the loss to goal.sum; dx = its gradient with respect to x, times goal.scale. `table` and its gradient:
+    /// Adds the loss to goal.sums; dx = its gradient with respect to x, times goal.scale. `table` and its gradient:
     /// the projection [vocabulary, width], which with tied weights is the embedding.
     template <class Context>
     static void turn(Context& c, weights w, gradients g, typename Model::template const_view<role::weight> table,
@@ -75,7 +76,7 @@ struct head_layer {
         norm::template backward<false>(c, w, g, x, d_normed, scratch, dx);
     }
 
-    /// Adds the loss to goal.sum, forward only.
+    /// Adds the loss to goal.sums, forward only.
     template <class Context>
     static void evaluate(Context& c, weights w, typename Model::template const_view<role::weight> table, const goal& to,
                          typename Model::template const_view<role::residual> x) {

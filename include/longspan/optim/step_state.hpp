@@ -8,6 +8,8 @@
 #include <cstdint>
 
 #include <longspan/core/adamw_update.hpp>
+#include <longspan/core/bad_ids.hpp>
+#include <longspan/core/cross_entropy_sums.hpp>
 #include <longspan/core/run_keys.hpp>
 #include <longspan/optim/adamw.hpp>
 #include <longspan/optim/clip.hpp>
@@ -31,17 +33,15 @@ struct step_state {
     loss_scale scale;
     double learning_rate = 0, target_weight = 0;
 
-    double loss = 0;     ///< Σ over targets, in nats
+    float gradient_scale = 1;   ///< scale.value, as the loss reads it
+    cross_entropy_sums losses;  ///< over all micro-batches
     double squares = 0;  ///< Σ g² over all gradient sums
-    index bad_token = no_bad, bad_target = no_bad;  ///< the first token whose id, or target, is outside the vocabulary
+    bad_ids bad;         ///< the first token whose id, or target, is outside the vocabulary
 
     double norm = 0;             ///< of the mean gradient, before clipping
     int apply = 0;               ///< whether parameters may change
     adamw_update scalars[2] = {};  ///< of parameters that decay, and of those that do not
     index not_finite = -1;         ///< where a search for what is not finite leaves its answer
-
-    static constexpr index no_bad = INT64_MAX;
-    LONGSPAN_HD [[nodiscard]] constexpr bool ids_are_good() const { return bad_token == no_bad && bad_target == no_bad; }
 };
 
 /// Before the first micro-batch.
@@ -58,8 +58,10 @@ struct begin_step {
         }
         s.learning_rate = asked->learning_rate;
         s.target_weight = asked->target_weight;
-        s.loss = s.squares = 0;
-        s.bad_token = s.bad_target = step_state::no_bad;
+        s.gradient_scale = static_cast<float>(s.scale.value);
+        s.losses = {};
+        s.squares = 0;
+        s.bad = {};
     }
 };
 
@@ -75,12 +77,12 @@ struct conclude_step {
         step_state& s = *state;
         s.apply = 0;
         s.norm = 0;
-        if (!s.ids_are_good()) return;
+        if (s.bad.any()) return;
         ++s.keys.step;
         if (!(s.target_weight > 0)) return;
         const gradient_scale scale = gradient_scale_of(s.squares, s.target_weight * s.scale.value, clip_limit);
         s.norm = scale.norm;
-        if (!scale.finite || !(s.loss - s.loss == 0)) {
+        if (!scale.finite || !(s.losses.loss - s.losses.loss == 0)) {
             s.scale.overflowed();
             return;
         }

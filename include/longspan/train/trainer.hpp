@@ -112,6 +112,10 @@ class trainer {
     struct peak {
         static constexpr bytes value = plan<Phase, Backend>.peak();
     };
+    template <class Phase>
+    struct batch_bytes {
+        static constexpr bytes value = Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces);
+    };
 
 public:
     using first_phase = typename list::first;
@@ -234,6 +238,8 @@ private:
     void replay(task what, bool weighted, bool recordable, Work&& work);
     template <class Phase>
     [[nodiscard]] const stack_arguments<attention_of<Phase>>& arguments_for() const;
+    /// Before work outside a step: the caller's counters go to the backend; what it holds comes back.
+    step_state begin_alone();
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
     void settle(index step);

@@ -13,7 +13,7 @@ namespace longspan {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm clip)
-    : runtime_(std::make_unique<typename Backend::runtime>(memory_needed)),
+    : runtime_(std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>)),
       memory_(runtime_->memory(), Backend::alignment),
       state_region_(memory_, "state of the step", sizeof(step_state)),
       request_region_(memory_, "request of the step", sizeof(step_request)),
@@ -117,6 +117,7 @@ template <class Phase, class F>
 void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<double> token_losses, F&& f) {
     constexpr index tokens = Phase::batch.budget;
     held_region room(memory_, "batch", Backend::batch_memory(tokens, Phase::batch.max_pieces));
+    runtime_->next_batch();
     // Five arrays and the losses, end to end; where batches are read in place there is no room, and nothing lies in it.
     bytes used = 0;
     const auto next = [&](bytes size) {
@@ -136,6 +137,7 @@ void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<doubl
     placed.pieces = {{place(batch.pieces), batch.pieces.size()}, tokens};
     double* const losses = reinterpret_cast<double*>(next(tokens * static_cast<bytes>(sizeof(double))));
     placed.token_losses = runtime_->stage_out(token_losses, losses);
+    runtime_->batch_placed();
     f(placed);
     if (!token_losses.empty()) runtime_->collect(losses, token_losses);
 }
@@ -151,7 +153,7 @@ auto trainer<Run, Backend>::with_context(const placed_batch& batch, bool trainin
     angles angle(memory_, tokens);
     held_region segments(memory_, "attention segments", Backend::segment_memory(tokens, Phase::batch.max_pieces));
 
-    context_of<Phase> context{.ops = ops_type(*runtime_, workspace.data(), state_region_.as<step_state>()),
+    context_of<Phase> context{.ops = ops_type(*runtime_, workspace.data(), &state_region_.as<step_state>()->bad),
                               .memory = &memory_,
                               .tokens = tokens,
                               .pieces = batch.pieces,
@@ -192,7 +194,7 @@ void trainer<Run, Backend>::add_gradients(const placed_batch& batch) {
             else return head_gradients.template get<"weight">();
         }();
         step_state* const state = state_region_.as<step_state>();
-        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state->scale.value, &state->loss};
+        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state->gradient_scale, &state->losses};
 
         stack_of<Phase> stack(context, weights, gradients, arguments_for<Phase>(), dx);
         checkpoint_of<Phase>::run(
@@ -225,7 +227,7 @@ template <class Phase>
 void trainer<Run, Backend>::add_losses(const placed_batch& batch) {
     using head = head_layer<model>;
     forward_placed<Phase>(batch, [&](auto& context, auto x) {
-        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, nullptr, &state_region_.as<step_state>()->loss};
+        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, nullptr, &state_region_.as<step_state>()->losses};
         const typename head::weights head_weights(store_.weights().data() + layout_type::head_offset);
         if constexpr (model::shape.tied) {
             const typename embedding_layer<model>::weights embedding_weights(store_.weights().data());

@@ -12,8 +12,8 @@ namespace detail {
 
 /// A backend that cannot throw where it meets an id leaves a note; this throws for it.
 inline void expect_good_ids(const step_state& s) {
-    expects(s.bad_token == step_state::no_bad, [&] { return "embedding: the id of token " + std::to_string(s.bad_token) + " is outside the vocabulary"; });
-    expects(s.bad_target == step_state::no_bad, [&] { return "loss: the target of token " + std::to_string(s.bad_target) + " is outside the vocabulary"; });
+    expects(s.bad.token == bad_ids::none, [&] { return "embedding: the id of token " + std::to_string(s.bad.token) + " is outside the vocabulary"; });
+    expects(s.bad.target == bad_ids::none, [&] { return "loss: the target of token " + std::to_string(s.bad.target) + " is outside the vocabulary"; });
 }
 
 }  // namespace detail
@@ -36,18 +36,32 @@ void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Wo
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
+step_state trainer<Run, Backend>::begin_alone() {
+    const run_state& mine = state();
+    step_state* const there = state_region_.as<step_state>();
+    step_state s = runtime_->fetch(there).get();
+    s.keys = {mine.seed, static_cast<std::uint64_t>(mine.steps)};
+    s.updates = mine.updates;
+    s.scale = mine.scale;
+    s.gradient_scale = static_cast<float>(mine.scale.value);
+    s.bad = {};
+    runtime_->send(s, there);
+    return s;
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
 template <class Phase>
 double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<double> token_losses) {
     check_batch<Phase>(batch, true);
     check_losses<Phase>(token_losses);
-    const auto sum = [&] { return runtime_->fetch(state_region_.as<step_state>()).get(); };
-    const double before = sum().loss;
+    const double before = begin_alone().losses.loss;
     with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
         replay<Phase>(task::accumulate, placed.weights != nullptr, token_losses.empty(), [&] { add_gradients<Phase>(placed); });
     });
-    const step_state after = sum();
+    const step_state after = runtime_->fetch(state_region_.as<step_state>()).get();
     detail::expect_good_ids(after);
-    return after.loss - before;
+    return after.losses.loss - before;
 }
 
 template <class Run, class Backend>
@@ -68,9 +82,9 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     check_batch<Phase>(batch, false);
     check_losses<Phase>(token_losses);
     step_state* const state = state_region_.as<step_state>();
-    const step_state before = runtime_->fetch(state).get();
+    const step_state before = begin_alone();
     step_state empty = before;
-    empty.loss = 0;
+    empty.losses = {};
     runtime_->send(empty, state);
     with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
         replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { add_losses<Phase>(placed); });
@@ -78,7 +92,7 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     const step_state after = runtime_->fetch(state).get();
     runtime_->send(before, state);
     detail::expect_good_ids(after);
-    return after.loss;
+    return after.losses.loss;
 }
 
 template <class Run, class Backend>
@@ -178,7 +192,7 @@ template <class Run, class Backend>
 void trainer<Run, Backend>::update() {
     held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     step_state* const state = state_region_.as<step_state>();
-    ops_type ops(*runtime_, workspace.data(), state);
+    ops_type ops(*runtime_, workspace.data(), &state->bad);
     ops.sum_of_squares(store_.gradients(), &state->squares);
     runtime_->once(conclude_step{state, optimizer_, optimizer_.weight_decay, clip_.limit});
     ops.adamw(store_.masters(), store_.weights(), store_.gradients(), store_.first_moments(), store_.second_moments(), store_.decays().data(),
@@ -203,7 +217,7 @@ void trainer<Run, Backend>::settle(index step) {
     record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
     const step_state& s = made.state.get();
     settled_ = step;
-    if (!s.ids_are_good()) return;
+    if (s.bad.any()) return;
     state_.steps = static_cast<index>(s.keys.step);
     state_.updates = s.updates;
     state_.scale = s.scale;
@@ -214,10 +228,10 @@ void trainer<Run, Backend>::settle(index step) {
         report.refused = "none of the batch's tokens has a target";
         return;
     }
-    report.loss = s.loss / s.target_weight;
+    report.loss = s.losses.loss / s.target_weight;
     report.gradient_norm = s.norm;
     if (s.apply != 0) return;
-    report.refused = std::isfinite(s.loss) ? "" : "the loss is not finite: ";
+    report.refused = std::isfinite(s.losses.loss) ? "" : "the loss is not finite: ";
     report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
 }
 
