@@ -12,7 +12,8 @@
 // (what the caller says, optimizer, clip, context, batch, dropout, attention) may differ, and each difference comes back as a line.
 //
 // Bytes of the file: parameters · (size of a master + 2 · size of a moment), 12 for floats; the padding between tensors is zero
-// and stays out. Memory: 1 MiB besides the header. Formats: train/safetensors.hpp, train/snapshot_file.hpp.
+// and stays out. Memory: 1 MiB besides the header; for a store in a device's memory also a copy of it on the host. A run saved
+// from one backend goes on in another. Formats: train/safetensors.hpp, train/snapshot_file.hpp.
 #pragma once
 
 #include <string>
@@ -25,7 +26,7 @@
 
 namespace longspan {
 
-/// A trainer whose run can be saved: a store of named parameters in the host's memory, and the state of the run.
+/// A trainer whose run can be saved: a store of named parameters, in whichever memory its runtime reaches, and the state of the run.
 template <class T>
 concept saved_trainer = requires(T& trainer) {
     typename T::model;

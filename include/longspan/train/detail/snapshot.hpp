@@ -55,17 +55,49 @@ template <class P>
     return {p.columns};
 }
 
-/// Calls f(name of the tensor, shape, elements) for all that a snapshot of this store holds.
-template <class Model, class F>
-void for_each_saved(parameter_store<Model>& store, F&& f) {
-    parameter_layout<Model>::for_each([&](const std::string& name, const parameter& p, index offset) {
-        const auto part = [&](auto all) { return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size())); };
-        const std::vector<index> shape = shape_of(p);
-        f(name, shape, part(store.masters()));
-        f(first_moment_of(name), shape, part(store.first_moments()));
-        f(second_moment_of(name), shape, part(store.second_moments()));
-    });
-}
+/// What a snapshot holds of a trainer's store, where the host can read and write it: the store itself, or copies of it. Memory: none
+/// on the host, the bytes of the file for a store in a device's memory.
+template <class Trainer>
+class saved_runs {
+    using model = typename Trainer::model;
+    using master = typename model::template storage<role::master>;
+    using moment = typename model::template storage<role::moment>;
+
+public:
+    explicit saved_runs(Trainer& trainer) : trainer_(trainer) {
+        auto& runtime = trainer.runtime();
+        masters_ = runtime.readable(trainer.store().masters(), master_copy_);
+        first_ = runtime.readable(trainer.store().first_moments(), first_copy_);
+        second_ = runtime.readable(trainer.store().second_moments(), second_copy_);
+    }
+    /// What was written here becomes the trainer's.
+    void put_back() {
+        auto& runtime = trainer_.runtime();
+        runtime.written(master_copy_, trainer_.store().masters());
+        runtime.written(first_copy_, trainer_.store().first_moments());
+        runtime.written(second_copy_, trainer_.store().second_moments());
+        trainer_.refresh_weights();
+    }
+
+    /// Calls f(name of the tensor, shape, elements) for all that a snapshot holds.
+    template <class F>
+    void for_each(F&& f) {
+        parameter_layout<model>::for_each([&](const std::string& name, const parameter& p, index offset) {
+            const auto part = [&](auto all) { return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size())); };
+            const std::vector<index> shape = shape_of(p);
+            f(name, shape, part(masters_));
+            f(first_moment_of(name), shape, part(first_));
+            f(second_moment_of(name), shape, part(second_));
+        });
+    }
+
+private:
+    Trainer& trainer_;
+    std::vector<master> master_copy_;
+    std::vector<moment> first_copy_, second_copy_;
+    std::span<master> masters_;
+    std::span<moment> first_, second_;
+};
 
 template <configuration Phase>
 void add_phase(description& all, const std::string& prefix) {
@@ -170,7 +202,8 @@ bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state&
     file.set("loss_scale.dynamic", state.scale.dynamic);
     file.set("data.seed", data.seed).set("data.epoch", data.epoch).set("data.batch", data.batch).set("data.corpus", data.corpus);
     file.set("data.budget", data.budget).set("data.context", data.context);
-    detail::for_each_saved(trainer.store(), [&](const std::string& name, const std::vector<index>& shape, auto elements) {
+    detail::saved_runs<Trainer> runs(trainer);
+    runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
         using element = typename decltype(elements)::value_type;
         file.add<element>(name, shape, std::span<const element>(elements));
     });
@@ -184,7 +217,8 @@ restored_run load_snapshot(const std::string& path, Trainer& trainer, const desc
     const run_state state = detail::read_run_state(file);
     restored_run restored{detail::read_data_state(file), file.run_differences(detail::whole_run(trainer, run))};
     std::size_t expected = 0;
-    detail::for_each_saved(trainer.store(), [&](const std::string& name, const std::vector<index>& shape, auto elements) {
+    detail::saved_runs<Trainer> runs(trainer);
+    runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
         file.file().require(name, dtype_of<typename decltype(elements)::value_type>, shape);
         ++expected;
     });
@@ -192,12 +226,12 @@ restored_run load_snapshot(const std::string& path, Trainer& trainer, const desc
         return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
     });
 
-    detail::for_each_saved(trainer.store(), [&](const std::string& name, const std::vector<index>& shape, auto elements) {
+    runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
         using element = typename decltype(elements)::value_type;
         file.read<element>(name, shape, elements);
     });
+    runs.put_back();
     trainer.state() = state;
-    trainer.refresh_weights();
     return restored;
 }
 
