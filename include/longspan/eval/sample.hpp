@@ -56,10 +56,13 @@ template <class Phase, class Trainer>
             if constexpr (model::shape.tied) return typename embedding_layer<model>::weights(weights).template get<"embedding.weight">().data;
             else return typename head::weights(weights + places::head_offset).template get<"weight">().data;
         }();
-        std::vector<compute_t<activation>> logits(static_cast<std::size_t>(model::shape.vocabulary));
-        context.ops.template linear<model>(normed.row_range(used - 1, 1),
-                                           matrix_view<const weight>(table, model::shape.vocabulary, model::shape.width), nullptr,
-                                           matrix_view(logits.data(), 1, model::shape.vocabulary));
+        using logit = compute_t<activation>;
+        constexpr index vocabulary = model::shape.vocabulary;
+        held_region room(*context.memory, "logits", vocabulary * static_cast<bytes>(sizeof(logit)));
+        context.ops.template linear<model>(normed.row_range(used - 1, 1), matrix_view<const weight>(table, vocabulary, model::shape.width), nullptr,
+                                           matrix_view(room.as<logit>(), 1, vocabulary));
+        std::vector<logit> logits(static_cast<std::size_t>(vocabulary));
+        trainer.runtime().download(std::span<const logit>(room.as<logit>(), logits.size()), logits.data());
         return std::vector<double>(logits.begin(), logits.end());
     });
 }

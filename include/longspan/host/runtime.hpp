@@ -6,30 +6,21 @@
 
 #include <cstddef>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <span>
-#include <string>
 #include <vector>
 
-#include <longspan/core/error.hpp>
 #include <longspan/core/types.hpp>
+#include <longspan/memory/block.hpp>
 
 namespace longspan::host {
 
 class runtime {
 public:
     /// Allocates the block that the plan asks for. Throws out_of_memory when the system has none.
-    explicit runtime(bytes size, bytes /*batch*/ = 0) : size_(size) {
-        void* const at = ::operator new(static_cast<std::size_t>(size), page, std::nothrow);
-        expects<out_of_memory>(at != nullptr, [&] {
-            return "the plan needs one block of " + std::to_string(size) + " bytes, and the system refused it";
-        });
-        block_.reset(static_cast<std::byte*>(at));
-    }
+    explicit runtime(bytes size, bytes /*batch*/ = 0) : block_(size) {}
 
     /// The block, aligned to a page.
-    [[nodiscard]] std::span<std::byte> memory() const { return {block_.get(), static_cast<std::size_t>(size_)}; }
+    [[nodiscard]] std::span<std::byte> memory() const { return block_.bytes_of(); }
 
     /// Does the work. A backend that can record it does so the first time, under this number, and replays it from then on.
     template <class Work>
@@ -99,12 +90,7 @@ public:
     }
 
 private:
-    static constexpr std::align_val_t page{4096};
-    struct deallocate {
-        void operator()(std::byte* at) const noexcept { ::operator delete(at, page); }
-    };
-    bytes size_;
-    std::unique_ptr<std::byte, deallocate> block_;
+    memory_block block_;
 };
 
 }  // namespace longspan::host

@@ -8,8 +8,6 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -17,6 +15,7 @@
 
 #include <longspan/core/error.hpp>
 #include <longspan/core/types.hpp>
+#include <longspan/memory/block.hpp>
 
 namespace longspan {
 
@@ -34,8 +33,7 @@ struct arena_observer {
 class arena {
 public:
     /// Allocates `capacity` bytes, aligned to a page. Throws out_of_memory when the system has none.
-    explicit arena(bytes capacity)
-        : owned_(allocate(capacity)), base_(owned_.get()), capacity_(capacity) {}
+    explicit arena(bytes capacity) : owned_(capacity), base_(owned_.bytes_of().data()), capacity_(capacity) {}
 
     /// Uses memory that the caller keeps alive, on the host or on a device: regions start at multiples of `alignment`, as it does.
     explicit arena(std::span<std::byte> lent, bytes alignment = host_alignment)
@@ -74,19 +72,7 @@ public:
     void observe(arena_observer observer) noexcept { observer_ = observer; }
 
 private:
-    static constexpr std::align_val_t page{4096};
-    struct deallocate {
-        void operator()(std::byte* at) const noexcept { ::operator delete(at, page); }
-    };
-    static std::unique_ptr<std::byte, deallocate> allocate(bytes capacity) {
-        void* at = ::operator new(static_cast<std::size_t>(capacity), page, std::nothrow);
-        expects<out_of_memory>(at != nullptr, [&] {
-            return "the plan needs one block of " + std::to_string(capacity) + " bytes, and the system refused it";
-        });
-        return std::unique_ptr<std::byte, deallocate>(static_cast<std::byte*>(at));
-    }
-
-    std::unique_ptr<std::byte, deallocate> owned_;
+    memory_block owned_;
     std::byte* base_ = nullptr;
     bytes capacity_ = 0;
     bytes alignment_ = host_alignment;
