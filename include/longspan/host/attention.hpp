@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <span>
 
+#include <longspan/core/attention_segment.hpp>
 #include <longspan/core/dropout.hpp>
 #include <longspan/core/piece.hpp>
 #include <longspan/core/view.hpp>
@@ -27,15 +28,7 @@
 
 namespace longspan::host {
 
-/// A run of queries and the run of keys which they may see: a document, or a part of one. Rows of the query set
-/// [query_begin, + query_count) are positions from query_position on; keys likewise. No query and no
-/// key belongs to two segments of a call; what belongs to none is not written.
-struct attention_segment {
-    index query_begin = 0, query_count = 0, query_position = 0;
-    index key_begin = 0, key_count = 0, key_position = 0;
-    index ordinal = 0;   ///< `document` of the pattern's functions: the piece's place in its table
-    index document = 0;  ///< id of the document: dropout is keyed by it
-};
+using longspan::attention_segment, longspan::score;
 
 /// Self-attention within each piece: positions count from 0 at the piece's first token (from its position when it carries).
 inline void self_attention_segments(const piece_table& pieces, attention_segment* out) {
@@ -45,15 +38,7 @@ inline void self_attention_segments(const piece_table& pieces, attention_segment
     }
 }
 
-/// What happens to a score between the product and the softmax, chosen at compile time; unused parts cost nothing.
-/// Rounding: what products round their operands to as they read them (tf32_format), void for as stored.
-template <bool SoftCap = false, bool Alibi = false, bool Sink = false, bool Dropout = false, class Rounding = void>
-struct score {
-    static constexpr bool soft_cap = SoftCap, alibi = Alibi, sink = Sink, dropout = Dropout;
-    using rounding = Rounding;
-};
-
-/// The numbers that go with it.
+/// The numbers that go with a score.
 struct score_arguments {
     double scale = 0;                ///< of q·k; 0: 1/√HeadDim
     double soft_cap = 0;             ///< s → cap · tanh(s / cap)

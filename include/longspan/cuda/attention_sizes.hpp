@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention's memory on the device (cuda/attention.cuh), as constants that plans are made of. No CUDA header.
+#pragma once
+
+#include <cstdint>
+
+#include <longspan/core/attention_segment.hpp>
+#include <longspan/core/types.hpp>
+#include <longspan/cuda/gemm_sizes.hpp>
+
+namespace longspan::cuda {
+
+using longspan::attention_segment, longspan::score;
+
+namespace detail {
+
+/// Rows of a block of work: kernels take one or the other.
+inline constexpr index short_block = 64, long_block = 128;
+
+/// A place in the schedule: a segment and which of its blocks; segment -1 behind the last.
+struct attention_block {
+    std::int32_t segment = -1, block = 0;
+};
+
+/// Blocks that `segments` segments of `tokens` tokens in all can make: one more than they fill for each ragged end.
+[[nodiscard]] constexpr index most_blocks(index tokens, index segments, index block) { return tokens / block + segments; }
+
+/// Parts that a head's sink gradient is cut into: a constant of the arithmetic.
+inline constexpr index sink_parts = 32;
+
+// Behind the segments: for short and for long blocks, those of the queries and those of the keys, each list led by its length.
+struct schedule_layout {
+    bytes short_queries, long_queries, short_keys, long_keys, size;
+};
+[[nodiscard]] constexpr schedule_layout schedule_of(index query_tokens, index key_tokens, index segments) {
+    const auto list = [&](index tokens, index block) {
+        return round_up((most_blocks(tokens, segments, block) + 1) * bytes{sizeof(attention_block)}, 16);
+    };
+    schedule_layout at{};
+    at.short_queries = round_up(segments * bytes{sizeof(attention_segment)}, 16);
+    at.long_queries = at.short_queries + list(query_tokens, short_block);
+    at.short_keys = at.long_queries + list(query_tokens, long_block);
+    at.long_keys = at.short_keys + list(key_tokens, short_block);
+    at.size = round_up(at.long_keys + list(key_tokens, long_block), workspace_alignment);
+    return at;
+}
+
+}  // namespace detail
+
+/// Bytes of `segments` segments over sets of so many queries and keys, and of the schedule that kernels find their work by.
+[[nodiscard]] constexpr bytes attention_segment_memory(index query_tokens, index key_tokens, index segments) {
+    return detail::schedule_of(query_tokens, key_tokens, segments).size;
+}
+/// The same for self-attention.
+[[nodiscard]] constexpr bytes attention_segment_memory(index tokens, index segments) {
+    return attention_segment_memory(tokens, tokens, segments);
+}
+
+/// Scratch of the backward: log-sum-exp and delta of each query and head, side by side, and parts of the sinks' gradients.
+[[nodiscard]] constexpr bytes attention_backward_workspace(index query_tokens, index heads, [[maybe_unused]] index key_heads,
+                                                           [[maybe_unused]] index head_dim) {
+    return round_up(query_tokens * heads * bytes{2 * sizeof(float)}, workspace_alignment) +
+           round_up(heads * detail::sink_parts * bytes{sizeof(double)}, workspace_alignment);
+}
+
+}  // namespace longspan::cuda
