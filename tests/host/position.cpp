@@ -14,7 +14,6 @@
 
 namespace longspan {
 
-using host::alibi_slope;
 using test::matrix;
 
 namespace {
@@ -208,17 +207,6 @@ TEST_CASE("position: a document gets the same bits wherever it lies, from any nu
         host::learned_positions_backward({packed, 200}, dx.view(), dtable.view());
         CHECK(dtable.same_bits(expected));
     }
-}
-
-TEST_CASE("position: ALiBi's slopes are the published ones") {
-    static_assert(alibi_slope(0, 8) == 0.5 && alibi_slope(7, 8) == 1.0 / 256 && alibi_slope(0, 1) == 1.0 / 256);
-    static_assert(alibi_slope(3, 4) == 1.0 / 256 && alibi_slope(0, 2) == 1.0 / 16);
-    for (const index n : {1, 2, 4, 8, 16, 32, 64, 128})
-        for (index h = 0; h < n; ++h)
-            CHECK(alibi_slope(h, n) == doctest::Approx(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(n))).epsilon(1e-14));
-    // get_slopes(12) of the authors' code: 8 heads' slopes, then every other one of 16 heads'.
-    for (index h = 0; h < 8; ++h) CHECK(alibi_slope(h, 12) == alibi_slope(h, 8));
-    for (index h = 8; h < 12; ++h) CHECK(alibi_slope(h, 12) == doctest::Approx(std::exp2(-0.5 - static_cast<double>(h - 8))).epsilon(1e-14));
 }
 
 TEST_CASE("position: what does not fit is refused with what came") {

@@ -31,10 +31,6 @@ void learned_positions_backward(const piece_table& pieces, matrix_view<DX> dx, m
 template <storage_format X>
 void add_sinusoidal_positions(const piece_table& pieces, matrix_view<X> x);
 
-/// The slope of head h of `heads`: 2^(−8(h+1)/n) for a power of two n; between powers, those of the power below, then every other
-/// one of the power above (arXiv:2108.12409 and its authors' code). A score loses slope · distance.
-[[nodiscard]] constexpr double alibi_slope(index head, index heads);
-
 namespace detail {
 
 inline constexpr index position_rows = 64;  // tokens of a task, rows of the learned table of a task of its backward
@@ -121,25 +117,6 @@ void add_sinusoidal_positions(const piece_table& pieces, matrix_view<X> x) {
                 detail::write(detail::read<T>(to, at, count) + pack<T>::load(added + at), to, at, count);
             });
         });
-}
-
-constexpr double alibi_slope(index head, index heads) {
-    index power = 1;
-    while (2 * power <= heads) power *= 2;
-    const bool beyond = head >= power;
-    const index n = beyond ? 2 * power : power;
-    index eighths = 8 * ((beyond ? 2 * (head - power) : head) + 1);  // of n
-    double slope = 1;
-    for (; eighths >= n; eighths -= n) slope /= 2;
-    // What is left of the exponent, bit by bit: 2^(−1/2), 2^(−1/4), …
-    double root = 0.5;
-    for (index bit = n / 2; bit > 0 && eighths > 0; bit /= 2) {
-        double next = 1;
-        for (int i = 0; i < 64; ++i) next = (next + root / next) / 2;  // Newton: std::sqrt is no constant expression
-        root = next;
-        if (eighths >= bit) slope *= root, eighths -= bit;
-    }
-    return slope;
 }
 
 }  // namespace longspan::host

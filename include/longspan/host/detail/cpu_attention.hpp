@@ -3,6 +3,7 @@
 // How a layer's call becomes the host's attention: the shape chooses the score's options at compile time.
 #pragma once
 
+#include <longspan/core/alibi.hpp>
 #include <longspan/host/cpu.hpp>
 
 namespace longspan::host {
