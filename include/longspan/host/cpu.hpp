@@ -53,6 +53,7 @@ public:
     [[nodiscard]] static constexpr bytes batch_memory(index /*tokens*/, index /*max_pieces*/) { return 0; }
     static constexpr bytes alignment = host_alignment;
     static constexpr const char* name = "host";
+    static constexpr bool in_host_memory = true;
     using segment = attention_segment;
 
     // --- dense products, in the operand format of the model's precision -------------------------------------------------------

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstring>
 #include <span>
-#include <vector>
 
 #include <longspan/core/types.hpp>
 #include <longspan/memory/block.hpp>
@@ -63,14 +62,6 @@ public:
     void download(std::span<const T> from, T* to) {
         if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
     }
-
-    /// A run of the block where the host can read and write it: itself; `copy` is not used. `written` makes changes the block's.
-    template <class T>
-    [[nodiscard]] std::span<T> readable(std::span<T> run, std::vector<T>& /*copy*/) {
-        return run;
-    }
-    template <class T>
-    void written(const std::vector<T>& /*copy*/, std::span<T> /*run*/) {}
 
     /// A value on its way back from the block.
     template <class T>

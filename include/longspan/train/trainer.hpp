@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -183,6 +184,9 @@ public:
     [[nodiscard]] const clip_by_global_norm& clip() const { return clip_; }
     [[nodiscard]] arena& memory() { return memory_; }
     [[nodiscard]] typename Backend::runtime& runtime() { return *runtime_; }
+    /// Between the store, in whichever memory it lies, and the caller's. Wait.
+    void copy_out(std::span<const std::byte> from, std::byte* to);
+    void copy_in(std::span<const std::byte> from, std::byte* to);
     /// After the masters were written from outside (a snapshot): rounds them into the weights.
     void refresh_weights();
     /// Waits for a step under way and all before it.

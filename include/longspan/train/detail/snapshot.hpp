@@ -65,17 +65,18 @@ class saved_runs {
 
 public:
     explicit saved_runs(Trainer& trainer) : trainer_(trainer) {
-        auto& runtime = trainer.runtime();
-        masters_ = runtime.readable(trainer.store().masters(), master_copy_);
-        first_ = runtime.readable(trainer.store().first_moments(), first_copy_);
-        second_ = runtime.readable(trainer.store().second_moments(), second_copy_);
+        masters_ = readable(trainer.store().masters(), master_copy_);
+        first_ = readable(trainer.store().first_moments(), first_copy_);
+        second_ = readable(trainer.store().second_moments(), second_copy_);
     }
     /// What was written here becomes the trainer's.
     void put_back() {
-        auto& runtime = trainer_.runtime();
-        runtime.written(master_copy_, trainer_.store().masters());
-        runtime.written(first_copy_, trainer_.store().first_moments());
-        runtime.written(second_copy_, trainer_.store().second_moments());
+        if constexpr (!in_place) {
+            const auto put = [&](auto copy, auto run) { trainer_.copy_in(std::as_bytes(copy), std::as_writable_bytes(run).data()); };
+            put(masters_, trainer_.store().masters());
+            put(first_, trainer_.store().first_moments());
+            put(second_, trainer_.store().second_moments());
+        }
         trainer_.refresh_weights();
     }
 
@@ -92,6 +93,16 @@ public:
     }
 
 private:
+    static constexpr bool in_place = Trainer::backend::in_host_memory;
+
+    template <class T>
+    [[nodiscard]] std::span<T> readable(std::span<T> run, std::vector<T>& copy) {
+        if constexpr (in_place) return run;
+        copy.resize(run.size());
+        trainer_.copy_out(std::as_bytes(run), std::as_writable_bytes(std::span(copy)).data());
+        return copy;
+    }
+
     Trainer& trainer_;
     std::vector<master> master_copy_;
     std::vector<moment> first_copy_, second_copy_;

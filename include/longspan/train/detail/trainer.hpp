@@ -30,6 +30,18 @@ trainer<Run, Backend>::~trainer() = default;
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
+void trainer<Run, Backend>::copy_out(std::span<const std::byte> from, std::byte* to) {
+    runtime_->download(from, to);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+void trainer<Run, Backend>::copy_in(std::span<const std::byte> from, std::byte* to) {
+    runtime_->upload(from, to);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::initialise() {
     state_.scale = loss_scale::start(precision::needs_loss_scale);
     runtime_->send(step_state{}, state_region_.as<step_state>());
