@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bodies of train/trainer.hpp that run one micro-batch. The order in which regions are acquired here is the order in which model/plan.hpp adds them
-// up; a test holds the one against the other.
+// The bodies of train/trainer.hpp that run one micro-batch. The order in which regions are acquired here is the order in which
+// model/plan.hpp adds them up; a test holds the one against the other.
 #pragma once
 
 #include <vector>
@@ -9,6 +9,23 @@
 #include <longspan/train/trainer.hpp>
 
 namespace longspan {
+
+namespace detail {
+
+/// Arrays end to end in a region, each at a multiple of an alignment; without a region they are nowhere.
+struct array_room {
+    std::byte* base = nullptr;
+    bytes used = 0;
+
+    template <class T>
+    [[nodiscard]] T* next(std::size_t count, bytes alignment) {
+        std::byte* const at = base != nullptr ? base + used : nullptr;
+        used += round_up(static_cast<bytes>(count * sizeof(T)), alignment);
+        return reinterpret_cast<T*>(at);
+    }
+};
+
+}  // namespace detail
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
@@ -131,15 +148,11 @@ void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<doubl
     held_region room(memory_, "batch", Backend::batch_memory(tokens, Phase::batch.max_pieces));
     runtime_->next_batch();
     // Five arrays and the losses, end to end; where batches are read in place there is no room, and nothing lies in it.
-    bytes used = 0;
-    const auto next = [&](bytes size) {
-        std::byte* const at = room.size() > 0 ? room.data() + used : nullptr;
-        used += round_up(size, Backend::alignment);
-        return at;
-    };
-    const auto place = [&]<class T>(const std::vector<T>& from) -> const T* {
-        T* const to = reinterpret_cast<T*>(next(static_cast<bytes>(from.size() * sizeof(T))));
-        return from.empty() ? nullptr : runtime_->stage(std::span<const T>(from), to);
+    detail::array_room arrays{room.size() > 0 ? room.data() : nullptr};
+    const auto place = [&](const auto& from) {
+        using element = typename std::remove_cvref_t<decltype(from)>::value_type;
+        element* const to = arrays.next<element>(from.size(), Backend::alignment);
+        return from.empty() ? nullptr : runtime_->stage(std::span<const element>(from), to);
     };
     placed_batch placed;
     placed.tokens = place(batch.tokens);
@@ -147,7 +160,7 @@ void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<doubl
     placed.by_id = place(batch.by_id);
     placed.weights = place(batch.weights);
     placed.pieces = {{place(batch.pieces), batch.pieces.size()}, tokens};
-    double* const losses = reinterpret_cast<double*>(next(tokens * static_cast<bytes>(sizeof(double))));
+    double* const losses = arrays.next<double>(static_cast<std::size_t>(tokens), Backend::alignment);
     placed.token_losses = runtime_->stage_out(token_losses, losses);
     runtime_->batch_placed();
     f(placed);
