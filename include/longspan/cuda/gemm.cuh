@@ -73,7 +73,8 @@ template <class Operand, class T>
 concept product_operand = std::is_void_v<Operand> || std::same_as<Operand, std::remove_const_t<T>> ||
                           (std::same_as<Operand, tf32_format> && std::same_as<std::remove_const_t<T>, float>);
 
-/// y[t, out] (= | +=) x[t, in] · w[out, in]ᵀ + bias[out]; a null bias is none. Y is the operands' format or float.
+/// y[t, out] (= | +=) x[t, in] · w[out, in]ᵀ + bias[out]; a null bias is none. Y is the operands' format or float;
+/// in floats, products of two-byte operands take no bias.
 template <class Operand = void, product_storage X, product_storage W, product_storage Y>
     requires product_operand<Operand, X>
 void linear(stream_ref stream, cublas& blas, matrix_view<X> x, matrix_view<W> w, const std::type_identity_t<std::remove_const_t<W>>* bias,

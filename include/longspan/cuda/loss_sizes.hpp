@@ -3,8 +3,14 @@
 // The scratch memory of linear + cross-entropy on the device (cuda/loss.cuh), as constants that plans are made of. No CUDA
 // header.
 //
-// A window of tokens is in flight at a time: its dz [window, v] in the format that the products read, and the logits of a part
-// of it, [part, v] floats. Long windows matter: dw [v, c] is read and written once per window.
+// A window of tokens is in flight at a time: its dz [window, v] in the format that the products read. Long windows matter, for
+// dw [v, c] is read and written once per window. The logits of a window are floats, twice the bytes of a two-byte dz; so they
+// are made for a part of it at a time, at the end of the scratch, and shrink into dz at its front:
+//
+//     | dz of earlier parts | dz of this part ->  ...  |   logits of this part |
+//
+// which leaves 240 rows beyond dz enough for parts of 512, 320 and 192 of a window of 1024. Products whose depth is split use
+// the same rows once the logits are gone. A float dz lies where its logits were, and a window is one part.
 #pragma once
 
 #include <type_traits>
@@ -22,18 +28,29 @@ inline constexpr index no_bad_target = 0x7fffffffffffffff;
 /// Elements from one row of logits, or of dz, to the next.
 [[nodiscard]] constexpr index loss_stride(index vocabulary) { return round_up(vocabulary, 128); }
 
-/// Tokens whose logits are made at once, in a window of `window` tokens.
-[[nodiscard]] constexpr index loss_part(index window) { return window <= 256 ? window : 256; }
+/// Rows of scratch beyond a window's two-byte dz: the logits of a last part of 192 rows, and 48 rows so that the first of its
+/// rows of dz do not wait for each other.
+[[nodiscard]] constexpr index loss_spare_rows(index window) { return window < 240 ? window : 240; }
+
+/// Bytes of the scratch that logits and dz share, with the workspace of the products behind dz.
+template <storage_format T>
+[[nodiscard]] constexpr bytes loss_rows_bytes(index window, index vocabulary) {
+    const bytes row = loss_stride(vocabulary) * bytes{sizeof(T)};
+    const bytes spare = sizeof(T) == sizeof(float) ? 0 : loss_spare_rows(window) * row;
+    return window * row + (spare > gemm_workspace ? spare : gemm_workspace);
+}
+
+/// Bytes of what the softmaxes of a window leave for their losses: four floats a row.
+[[nodiscard]] constexpr bytes loss_softmax_bytes(index window) { return round_up(window * 4 * bytes{sizeof(float)}, workspace_alignment); }
 
 /// Bytes of scratch for windows of `window` tokens whose dz is of format T. For loss and gradients, and for the loss alone.
 template <storage_format T>
 [[nodiscard]] constexpr bytes loss_workspace(index window, index vocabulary) {
-    return gemm_workspace + round_up(window * bytes{sizeof(double)}, workspace_alignment) +
-           loss_stride(vocabulary) * (window * bytes{sizeof(T)} + loss_part(window) * bytes{sizeof(float)});
+    return loss_softmax_bytes(window) + loss_rows_bytes<T>(window, vocabulary);
 }
 
-/// The longest window, in whole hundreds and twenty-eights of tokens if at least one fits, whose scratch stays within `limit`
-/// bytes; no longer than `tokens`, and at least 1.
+/// The longest window whose scratch stays within `limit` bytes, a multiple of 128 tokens where one fits; no longer than `tokens`
+/// and 8192, and at least 1.
 template <storage_format T>
 [[nodiscard]] constexpr index loss_window(index tokens, index vocabulary, bytes limit = 320 * MiB) {
     index window = 1;
@@ -41,5 +58,33 @@ template <storage_format T>
     while (window < 127 && loss_workspace<T>(window + 1, vocabulary) <= limit) ++window;
     return window < tokens ? window : tokens > 1 ? tokens : 1;
 }
+
+namespace detail {
+
+/// Tokens of the next part of a window of `rows` tokens, `before` of which have their dz. 64 tokens are what products like.
+template <storage_format T>
+[[nodiscard]] constexpr index loss_part(index window, index vocabulary, index before, index rows) {
+    if (sizeof(T) == sizeof(float)) return rows - before;
+    const bytes row = loss_stride(vocabulary) * bytes{sizeof(T)}, logits = loss_stride(vocabulary) * bytes{sizeof(float)};
+    const bytes free = loss_rows_bytes<T>(window, vocabulary) - before * row;
+    index fit = (free - loss_spare_rows(window) / 5 * row) / logits;
+    if (fit < 1) fit = 1;
+    if (fit > 512) fit = 512;
+    if (fit > 64) fit -= fit % 64;
+    return fit < rows - before ? fit : rows - before;
+}
+
+/// How far into a part's rows one launch may write dz, when rows before `done` are finished: dz of row r must not fall on the
+/// logits of another row of the launch. `first` is where the part's dz starts and `logits` where its logits do, in bytes.
+template <storage_format T>
+[[nodiscard]] constexpr index loss_rows_until(index vocabulary, bytes first, bytes logits, index done, index rows) {
+    const bytes row = loss_stride(vocabulary) * bytes{sizeof(T)}, logits_row = loss_stride(vocabulary) * bytes{sizeof(float)};
+    if (first == logits && row == logits_row) return rows;  // each row lands on itself
+    const index until = (logits + done * logits_row - first) / row;
+    if (until >= rows) return rows;
+    return until > done ? until : done + 1;  // one row alone may land on its own logits: it is read before it is written
+}
+
+}  // namespace detail
 
 }  // namespace longspan::cuda

@@ -16,7 +16,7 @@ inline cublas::cublas() {
     cudaDeviceProp properties;
     check(cudaGetDevice(&device), "opening cuBLASLt");
     check(cudaGetDeviceProperties(&properties, device), "opening cuBLASLt");
-    detail::check(cublasLtCreate(&handle_), "opening cuBLASLt");
+    detail::check_blas(cublasLtCreate(&handle_), "opening cuBLASLt");
     machine_ = std::string(properties.name) + ", cuBLASLt " + std::to_string(cublasLtGetVersion());
     plans_.reserve(256);  // more than a step has; past it a first use grows the list
 }
@@ -127,6 +127,13 @@ void expect_linear(const char* op, const matrix_view<X>& x, const matrix_view<W>
     expect_view(op, "y", y, x.rows, w.rows);
 }
 
+/// The library adds a bias in the format of the result alone.
+template <class W, class Y>
+void expect_bias(const char* op, const std::remove_const_t<W>* bias) {
+    expects(bias == nullptr || std::is_same_v<std::remove_const_t<W>, Y>,
+            [&] { return std::string(op) + ": expected no bias where the result is floats and the weights are not: the library has no such kernel"; });
+}
+
 /// y = x · wᵀ: as cuBLASLt sees it, yᵀ[out, t] = w (kept as [in, out], transposed) · xᵀ[in, t].
 template <class Operand, class X, class W, class Y>
 [[nodiscard]] product linear_product(const matrix_view<X>& x, const matrix_view<W>& w) {
@@ -142,6 +149,7 @@ template <class Operand, product_storage X, product_storage W, product_storage Y
 void linear(stream_ref stream, cublas& blas, matrix_view<X> x, matrix_view<W> w, const std::type_identity_t<std::remove_const_t<W>>* bias,
             matrix_view<Y> y, std::byte* workspace, accumulate add) {
     detail::expect_linear("linear", x, w, y);
+    detail::expect_bias<W, Y>("linear", bias);
     if (x.rows == 0) return;
     detail::product p = detail::linear_product<Operand, X, W, Y>(x, w);
     p.add = add == accumulate::yes;
@@ -155,6 +163,7 @@ void linear_residual(stream_ref stream, cublas& blas, matrix_view<X> x, matrix_v
                      const std::type_identity_t<std::remove_const_t<W>>* bias, matrix_view<const Y> residual, matrix_view<Y> y,
                      std::byte* workspace) {
     detail::expect_linear("linear_residual", x, w, y);
+    detail::expect_bias<W, Y>("linear_residual", bias);
     expect_view("linear_residual", "residual", residual, y.rows, y.columns);
     if (x.rows == 0) return;
     detail::product p = detail::linear_product<Operand, X, W, Y>(x, w);
@@ -168,6 +177,7 @@ template <class Operand, product_storage X, product_storage W, product_storage Y
 void linear_gelu_tanh(stream_ref stream, cublas& blas, matrix_view<X> x, matrix_view<W> w,
                       const std::type_identity_t<std::remove_const_t<W>>* bias, matrix_view<Y> pre, matrix_view<Y> y, std::byte* workspace) {
     detail::expect_linear("linear_gelu_tanh", x, w, y);
+    detail::expect_bias<W, Y>("linear_gelu_tanh", bias);
     expect_view("linear_gelu_tanh", "pre", pre, y.rows, y.columns, 16);
     if (x.rows == 0) return;
     detail::product p = detail::linear_product<Operand, X, W, Y>(x, w);
@@ -217,6 +227,19 @@ void linear_input_gradient_gelu_tanh(stream_ref stream, cublas& blas, matrix_vie
                      {.aux = const_cast<DX*>(pre.data)}, workspace);
 }
 
+namespace detail {
+
+/// dwᵀ[in, out] = xᵀ[in, t] · dy (kept as [out, t], transposed)
+template <class Operand, class DY, class X, class DW>
+[[nodiscard]] product weight_gradient_product(const matrix_view<X>& x, const matrix_view<DW>& dw, accumulate add) {
+    product p = product_of<Operand, X, DY, DW>(dw.columns, dw.rows, x.rows);
+    p.transpose_b = CUBLAS_OP_T;
+    p.add = add == accumulate::yes;
+    return p;
+}
+
+}  // namespace detail
+
 template <class Operand, product_storage DY, product_storage X, product_storage DW>
     requires product_operand<Operand, DY>
 void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, std::byte* workspace,
@@ -236,10 +259,7 @@ void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy,
                   op);
         return;
     }
-    // dwᵀ[in, out] = xᵀ[in, t] · dy (kept as [out, t], transposed)
-    detail::product p = detail::product_of<Operand, X, DY, DW>(dw.columns, dw.rows, x.rows);
-    p.transpose_b = CUBLAS_OP_T;
-    p.add = add == accumulate::yes;
+    const detail::product p = detail::weight_gradient_product<Operand, DY>(x, dw, add);
     detail::multiply(stream, blas, op, p, x, dy, detail::constants(dw), dw, {}, workspace);
 }
 

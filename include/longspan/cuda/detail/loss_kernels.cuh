@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a row of logits to its loss and its dz: the kernels of cuda/loss.cuh. Bound by bytes: logits are read once or twice (the
-// second time partly from L2), dz is written once.
+// From a row of logits to its loss and its dz, for any vocabulary and GPU: reads logits twice (the second time partly from L2).
+// What it shares with the kernel that reads them once (detail/loss_cluster.cuh) stands here too.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include <longspan/core/types.hpp>
 #include <longspan/cuda/loss_sizes.hpp>
@@ -13,16 +15,14 @@
 
 namespace longspan::cuda::detail {
 
-/// Everything about a part's rows but their logits. Row r is token `first + r`, of the window's rows from `losses` on.
+/// What softmaxes of rows read beside their logits, and what they leave: {greatest logit, Σ e^(z − greatest), Σ z, the target's
+/// logit} of each row with a target, from which cross_entropy_totals makes the losses.
 struct loss_rows {
-    const std::int32_t* targets;  // of the part's first token
-    const float* token_weights;   // of the part's first token; or null
-    const float* scale;           // or null
-    double* losses;               // [rows] written
-    double* token_losses;         // of the part's first token; or null
-    index* first_bad;             // or null
-    index first;                  // the part's first token
-    double smoothing;
+    const std::int32_t* targets;
+    const float* token_weights;  // or null
+    const float* scale;          // or null
+    float smoothing;
+    float4* softmax;  // written
 };
 
 /// e^x. A two-byte dz has no use for the last bits that the accurate one costs its instructions for.
@@ -50,26 +50,33 @@ __device__ inline softmax_part merge(const softmax_part& a, const softmax_part& 
     return {greatest, of_a + of_b, a.logits + b.logits};
 }
 
-/// The part of the whole CTA, in every thread; lanes and warps merge in a fixed order.
-template <class T, int Threads>
-__device__ inline softmax_part merge_over_cta(softmax_part mine) {
-    constexpr int warps = Threads / 32;
+/// Merges over each group of `Lanes` lanes, in a fixed order; every lane gets the result.
+template <class T, int Lanes>
+__device__ inline softmax_part merge_over_lanes(softmax_part mine) {
 #pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
+    for (int offset = Lanes / 2; offset > 0; offset /= 2) {
         softmax_part other;
         other.greatest = __shfl_xor_sync(~0u, mine.greatest, offset);
         other.powers = __shfl_xor_sync(~0u, mine.powers, offset);
         other.logits = __shfl_xor_sync(~0u, mine.logits, offset);
         mine = merge<T>(mine, other);
     }
-    if constexpr (warps == 1) return mine;
-    __shared__ softmax_part parts[warps];
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = mine;
-    __syncthreads();
-    softmax_part total = parts[0];
-#pragma unroll
-    for (int warp = 1; warp < warps; ++warp) total = merge<T>(total, parts[warp]);
-    return total;
+    return mine;
+}
+
+/// The part of a whole CTA, in the lanes of its first warp. Contains a barrier.
+template <class T, int Threads>
+__device__ inline softmax_part merge_over_cta(softmax_part mine) {
+    __shared__ softmax_part of_warp[Threads / 32];
+    mine = merge_over_lanes<T, 32>(mine);
+    if constexpr (Threads > 32) {
+        if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
+        __syncthreads();
+        if (threadIdx.x >= 32) return mine;
+        mine = threadIdx.x < Threads / 32 ? of_warp[threadIdx.x] : softmax_part{-INFINITY, 0, 0};
+        mine = merge_over_lanes<T, 32>(mine);
+    }
+    return mine;
 }
 
 /// Threads for a row: 16 bytes of logits a time and at least four times each, where the row is long enough.
@@ -79,32 +86,48 @@ __device__ inline softmax_part merge_over_cta(softmax_part mine) {
     return threads;
 }
 
-/// A token's target if it is one; else -1, with a note of one outside [-1, v).
-__device__ inline std::int32_t target_of(const loss_rows& rows, index r, index vocabulary, bool note) {
-    const std::int32_t target = rows.targets[r];
-    if (target >= -1 && target < vocabulary) return target;
-    if (note && rows.first_bad != nullptr) atomicMin(reinterpret_cast<long long*>(rows.first_bad), static_cast<long long>(rows.first + r));
-    return -1;
+/// A token's target if it is one, else -1: a target outside [-1, v) must not be an address.
+__device__ inline std::int32_t target_of(const std::int32_t* targets, index r, index vocabulary) {
+    const std::int32_t target = targets[r];
+    return target >= 0 && target < vocabulary ? target : -1;
 }
 
-/// Writes the row's loss; one thread of the row calls it.
-__device__ inline void write_loss(const loss_rows& rows, index r, index vocabulary, const softmax_part& row, float at_target) {
-    const double log_sum_exp = static_cast<double>(row.greatest) + log(static_cast<double>(row.powers));
-    // Differences from the log-sum-exp, each of the size of a loss: no large logits cancel.
-    const double sharp = log_sum_exp - static_cast<double>(at_target);
-    const double smooth = log_sum_exp - static_cast<double>(row.logits) / static_cast<double>(vocabulary);
-    const double loss = rows.smoothing == 0 ? sharp : (1 - rows.smoothing) * sharp + rows.smoothing * smooth;
-    rows.losses[r] = loss;
-    if (rows.token_losses != nullptr) rows.token_losses[r] = loss;
+/// dz = power · multiplier + uniform, less hit at the target: a token's factors, its weight times the loss scale in each. In
+/// floats: rows wait in registers while this is computed.
+struct gradient_factors {
+    float multiplier, uniform, hit;
+};
+__device__ inline gradient_factors factors_of(const loss_rows& rows, index r, index vocabulary, float powers) {
+    const float weight = (rows.token_weights == nullptr ? 1.0f : rows.token_weights[r]) * (rows.scale == nullptr ? 1.0f : *rows.scale);
+    return {weight / powers, -weight * (rows.smoothing / static_cast<float>(vocabulary)), weight * (1 - rows.smoothing)};
 }
 
-/// N elements that are stored at once.
-template <class T, int N>
-struct alignas(sizeof(T) * N) packed {
-    T at[N];
+/// Four elements that are stored at once.
+template <class T>
+struct alignas(4 * sizeof(T)) four {
+    T at[4];
 };
 
-/// One CTA per row of logits [rows, v]; with Keep, dz goes to gradients [rows, v]. Reads a row twice.
+/// Rounds to nearest even, by the hardware's instruction where there is one.
+template <class T>
+__device__ inline four<T> round_four(float a, float b, float c, float d) {
+    if constexpr (sizeof(T) == 2) {
+        uint2 pair;
+        if constexpr (std::is_same_v<T, bf16>) {
+            asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair.x) : "f"(b), "f"(a));
+            asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair.y) : "f"(d), "f"(c));
+        } else {
+            asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair.x) : "f"(b), "f"(a));
+            asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair.y) : "f"(d), "f"(c));
+        }
+        return std::bit_cast<four<T>>(pair);
+    } else {
+        return {{a, b, c, d}};
+    }
+}
+
+/// One CTA per row of logits [rows, v]; with Keep, dz goes to gradients [rows, v]. Reads a row twice: for vocabularies that do
+/// not fit the registers of a cluster, and for GPUs without clusters.
 template <index Vocabulary, class T, bool Keep>
 __global__ void __launch_bounds__(loss_threads(Vocabulary)) cross_entropy_rows(loss_rows rows, const float* logits, T* gradients) {
     constexpr int threads = loss_threads(Vocabulary);
@@ -117,16 +140,12 @@ __global__ void __launch_bounds__(loss_threads(Vocabulary)) cross_entropy_rows(l
     const float* const row = logits + r * stride;
     T* const gradient = Keep ? gradients + r * stride : nullptr;
 
-    const std::int32_t target = target_of(rows, r, Vocabulary, thread == 0);
+    const std::int32_t target = target_of(rows.targets, r, Vocabulary);
     if (target < 0) {
         if constexpr (Keep) {
-            const packed<T, 4> zeros{};
-            for (index i = thread; i < whole; i += threads) reinterpret_cast<packed<T, 4>*>(gradient)[i] = zeros;
+            const four<T> zeros{};
+            for (index i = thread; i < whole; i += threads) reinterpret_cast<four<T>*>(gradient)[i] = zeros;
             if (thread < tail) gradient[4 * whole + thread] = from_compute<T>(0.0f);
-        }
-        if (thread == 0) {
-            rows.losses[r] = 0;
-            if (rows.token_losses != nullptr) rows.token_losses[r] = 0;
         }
         return;
     }
@@ -157,14 +176,15 @@ __global__ void __launch_bounds__(loss_threads(Vocabulary)) cross_entropy_rows(l
         const float z = row[4 * whole + thread];
         mine = merge<T>(mine, {z, 1, z});
     }
-    const softmax_part total = merge_over_cta<T, threads>(mine);
-    if (thread == 0) write_loss(rows, r, Vocabulary, total, at_target);
+    __shared__ softmax_part of_row;
+    mine = merge_over_cta<T, threads>(mine);
+    if (thread == 0) of_row = mine;
+    __syncthreads();
+    const softmax_part total = of_row;
+    if (thread == 0) rows.softmax[r] = {total.greatest, total.powers, total.logits, at_target};
     if constexpr (Keep) {
-        const double weight = (rows.token_weights == nullptr ? 1.0 : static_cast<double>(rows.token_weights[r])) *
-                              (rows.scale == nullptr ? 1.0 : static_cast<double>(*rows.scale));
-        const float multiplier = static_cast<float>(weight / static_cast<double>(total.powers));
-        const float uniform = static_cast<float>(-weight * rows.smoothing / static_cast<double>(Vocabulary));
-        const auto dz = [&](float z) { return fmaf(exponential<T>(z - total.greatest), multiplier, uniform); };
+        const gradient_factors factors = factors_of(rows, r, Vocabulary, total.powers);
+        const auto dz = [&](float z) { return fmaf(exponential<T>(z - total.greatest), factors.multiplier, factors.uniform); };
         constexpr int back = 2;
         for (index begin = thread; begin < whole; begin += static_cast<index>(back) * threads) {
             float4 z[back];
@@ -174,30 +194,49 @@ __global__ void __launch_bounds__(loss_threads(Vocabulary)) cross_entropy_rows(l
 #pragma unroll
             for (int a = 0; a < back; ++a) {
                 if (begin + a * threads >= whole) continue;
-                packed<T, 4> result;
-                result.at[0] = from_compute<T>(dz(z[a].x)), result.at[1] = from_compute<T>(dz(z[a].y));
-                result.at[2] = from_compute<T>(dz(z[a].z)), result.at[3] = from_compute<T>(dz(z[a].w));
-                reinterpret_cast<packed<T, 4>*>(gradient)[begin + a * threads] = result;
+                reinterpret_cast<four<T>*>(gradient)[begin + a * threads] = round_four<T>(dz(z[a].x), dz(z[a].y), dz(z[a].z), dz(z[a].w));
             }
         }
         if (thread < tail) gradient[4 * whole + thread] = from_compute<T>(dz(row[4 * whole + thread]));
         __syncthreads();
-        if (thread == 0) gradient[target] = from_compute<T>(dz(at_target) - static_cast<float>(weight * (1 - rows.smoothing)));
+        if (thread == 0) gradient[target] = from_compute<T>(dz(at_target) - factors.hit);
     }
 }
 
-/// *sums += over the rows of a window, in a fixed order: each thread its rows in order, then the threads in order.
+/// The same rows, and where the sums go.
+struct loss_totals {
+    const std::int32_t* targets;
+    const float* token_weights;  // or null
+    const float4* softmax;
+    double smoothing;
+    index rows, first;     // `first`: the token of row 0
+    double* token_losses;  // or null
+    index* first_bad;      // or null
+    cross_entropy_sums* sums;
+};
+
+/// Losses of the rows of a window, added to *sums in a fixed order: each thread its rows in order, then the threads by halves.
 template <index Vocabulary>
-__global__ void __launch_bounds__(256) cross_entropy_totals(const std::int32_t* targets, const float* token_weights, const double* losses,
-                                                            index rows, cross_entropy_sums* sums) {
+__global__ void __launch_bounds__(256) cross_entropy_totals(loss_totals of) {
     __shared__ cross_entropy_sums of_thread[256];
     cross_entropy_sums mine{};
-    for (index r = threadIdx.x; r < rows; r += 256) {
-        if (targets[r] < 0 || targets[r] >= Vocabulary) continue;
-        const double weight = token_weights == nullptr ? 1.0 : static_cast<double>(token_weights[r]);
-        mine.loss += weight * losses[r];
-        mine.weight += weight;
-        mine.targets += 1;
+    for (index r = threadIdx.x; r < of.rows; r += 256) {
+        if (of.first_bad != nullptr && (of.targets[r] < -1 || of.targets[r] >= Vocabulary))
+            atomicMin(reinterpret_cast<long long*>(of.first_bad), static_cast<long long>(of.first + r));
+        double loss = 0;
+        if (target_of(of.targets, r, Vocabulary) >= 0) {
+            const float4 row = of.softmax[r];
+            // Differences from the log-sum-exp, each of the size of a loss: no large logits cancel.
+            const double log_sum_exp = static_cast<double>(row.x) + log(static_cast<double>(row.y));
+            const double sharp = log_sum_exp - static_cast<double>(row.w);
+            const double smooth = log_sum_exp - static_cast<double>(row.z) / static_cast<double>(Vocabulary);
+            loss = of.smoothing == 0 ? sharp : (1 - of.smoothing) * sharp + of.smoothing * smooth;
+            const double weight = of.token_weights == nullptr ? 1.0 : static_cast<double>(of.token_weights[r]);
+            mine.loss += weight * loss;
+            mine.weight += weight;
+            mine.targets += 1;
+        }
+        if (of.token_losses != nullptr) of.token_losses[r] = loss;
     }
     of_thread[threadIdx.x] = mine;
     __syncthreads();
@@ -210,9 +249,9 @@ __global__ void __launch_bounds__(256) cross_entropy_totals(const std::int32_t* 
         __syncthreads();
     }
     if (threadIdx.x == 0) {
-        sums->loss += of_thread[0].loss;
-        sums->weight += of_thread[0].weight;
-        sums->targets += of_thread[0].targets;
+        of.sums->loss += of_thread[0].loss;
+        of.sums->weight += of_thread[0].weight;
+        of.sums->targets += of_thread[0].targets;
     }
 }
 

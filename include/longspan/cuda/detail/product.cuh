@@ -18,7 +18,7 @@
 namespace longspan::cuda::detail {
 
 /// Throws device_error with cuBLAS's own name for what went wrong. `op` is a literal; `about` follows the reason.
-inline void check(cublasStatus_t status, const char* op, const std::string& about = {}) {
+inline void check_blas(cublasStatus_t status, const char* op, const std::string& about = {}) {
     if (status != CUBLAS_STATUS_SUCCESS)
         throw device_error(op, cublasLtGetStatusName(status), cublasLtGetStatusString(status) + (about.empty() ? "" : ": " + about));
 }
@@ -46,6 +46,7 @@ struct product {
     std::int64_t lda = 0, ldb = 0, ldc = 0, ldd = 0, ldaux = 0;
     std::int64_t align_a = 0, align_b = 0, align_c = 0, align_d = 0;  ///< bytes: 256, 16, or an element
     std::int64_t workspace = gemm_workspace;                   ///< bytes that the choice may use
+    std::int64_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;        ///< the first answer of this tile is taken, if one of eight has it
 
     friend bool operator==(const product&, const product&) = default;
 
@@ -56,7 +57,7 @@ struct product {
         f("type", p.type), f("type_d", p.type_d), f("type_bias", p.type_bias), f("compute", p.compute);
         f("epilogue", p.epilogue), f("add", p.add), f("lda", p.lda), f("ldb", p.ldb), f("ldc", p.ldc), f("ldd", p.ldd);
         f("ldaux", p.ldaux), f("align_a", p.align_a), f("align_b", p.align_b), f("align_c", p.align_c);
-        f("align_d", p.align_d), f("workspace", p.workspace);
+        f("align_d", p.align_d), f("workspace", p.workspace), f("tile", p.tile);
     }
     [[nodiscard]] std::uint64_t hash() const {
         std::uint64_t sum = 0xcbf29ce484222325u;
@@ -92,7 +93,7 @@ public:
     explicit product_plan(const product& shape) : shape_(shape), hash_(shape.hash()) {
         constexpr const char* op = "describing a product";
         const auto type = static_cast<cudaDataType_t>(shape.type), type_d = static_cast<cudaDataType_t>(shape.type_d);
-        check(cublasLtMatmulDescInit(&description_, static_cast<cublasComputeType_t>(shape.compute), CUDA_R_32F), op);
+        check_blas(cublasLtMatmulDescInit(&description_, static_cast<cublasComputeType_t>(shape.compute), CUDA_R_32F), op);
         set(CUBLASLT_MATMUL_DESC_TRANSA, static_cast<std::int32_t>(shape.transpose_a));
         set(CUBLASLT_MATMUL_DESC_TRANSB, static_cast<std::int32_t>(shape.transpose_b));
         set(CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(shape.epilogue));
@@ -108,9 +109,9 @@ public:
     void choose(cublasLtHandle_t handle) {
         constexpr const char* op = "choosing a product's kernel";
         cublasLtMatmulPreferenceOpaque_t preference;
-        check(cublasLtMatmulPreferenceInit(&preference), op);
+        check_blas(cublasLtMatmulPreferenceInit(&preference), op);
         const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
-            check(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value), op);
+            check_blas(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value), op);
         };
         prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(shape_.workspace));
         // Partial sums of a split depth are added in float, by a second kernel in a fixed order.
@@ -119,12 +120,16 @@ public:
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(shape_.align_b));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(shape_.align_c));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(shape_.align_d));
-        cublasLtMatmulHeuristicResult_t answer;
-        std::memset(&answer, 0, sizeof answer);
-        int answers = 0;
-        check(cublasLtMatmulAlgoGetHeuristic(handle, &description_, &a_, &b_, &c_, &d_, &preference, 1, &answer, &answers), op, shape_.text());
-        check(answers == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : answer.state, op, shape_.text());
-        algorithm_ = answer.algo;
+        cublasLtMatmulHeuristicResult_t answers[8];
+        std::memset(answers, 0, sizeof answers);
+        const int wanted = shape_.tile == CUBLASLT_MATMUL_TILE_UNDEFINED ? 1 : 8;
+        int count = 0;
+        check_blas(cublasLtMatmulAlgoGetHeuristic(handle, &description_, &a_, &b_, &c_, &d_, &preference, wanted, answers, &count), op, shape_.text());
+        int taken = 0;
+        while (taken < count && wanted > 1 && tile_of(answers[taken].algo) != shape_.tile) ++taken;
+        if (taken == count) taken = 0;
+        check_blas(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : answers[taken].state, op, shape_.text());
+        algorithm_ = answers[taken].algo;
     }
 
     /// Takes a choice made before; throws device_error when the library refuses it for this product.
@@ -132,8 +137,8 @@ public:
         constexpr const char* op = "taking a recorded choice for a product";
         cublasLtMatmulHeuristicResult_t answer;
         std::memset(&answer, 0, sizeof answer);
-        check(cublasLtMatmulAlgoCheck(handle, &description_, &a_, &b_, &c_, &d_, &algorithm, &answer), op, shape_.text());
-        check(static_cast<std::int64_t>(answer.workspaceSize) > shape_.workspace ? CUBLAS_STATUS_NOT_SUPPORTED : answer.state, op, shape_.text());
+        check_blas(cublasLtMatmulAlgoCheck(handle, &description_, &a_, &b_, &c_, &d_, &algorithm, &answer), op, shape_.text());
+        check_blas(static_cast<std::int64_t>(answer.workspaceSize) > shape_.workspace ? CUBLAS_STATUS_NOT_SUPPORTED : answer.state, op, shape_.text());
         algorithm_ = algorithm;
     }
 
@@ -142,7 +147,7 @@ public:
         if (has_bias()) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
         if (has_aux()) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, at.aux);
         const float one = 1, beta = shape_.add != 0 ? 1.0f : 0.0f;
-        check(cublasLtMatmul(handle, &description_, &one, at.a, &a_, at.b, &b_, &beta, shape_.add != 0 ? at.c : at.d, &c_, at.d, &d_,
+        check_blas(cublasLtMatmul(handle, &description_, &one, at.a, &a_, at.b, &b_, &beta, shape_.add != 0 ? at.c : at.d, &c_, at.d, &d_,
                              &algorithm_, workspace, workspace == nullptr ? 0 : static_cast<std::size_t>(shape_.workspace), stream),
               op);
     }
@@ -163,13 +168,19 @@ private:
         return (shape_.epilogue & (CUBLASLT_EPILOGUE_BIAS | gradient_of_bias | CUBLASLT_EPILOGUE_BGRADA | CUBLASLT_EPILOGUE_BGRADB)) != 0;
     }
     [[nodiscard]] bool has_aux() const { return (shape_.epilogue & 128) != 0; }  // the bit of every ..._AUX and of DGELU
+    [[nodiscard]] static std::int64_t tile_of(const cublasLtMatmulAlgo_t& algorithm) {
+        std::uint32_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;
+        std::size_t written = 0;
+        check_blas(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written), "describing a product");
+        return tile;
+    }
     template <class T>
     void set(cublasLtMatmulDescAttributes_t name, T value) {
-        check(cublasLtMatmulDescSetAttribute(&description_, name, &value, sizeof value), "describing a product");
+        check_blas(cublasLtMatmulDescSetAttribute(&description_, name, &value, sizeof value), "describing a product");
     }
     static void layout(cublasLtMatrixLayoutOpaque_t& of, cudaDataType_t type, std::int64_t rows, std::int64_t columns, bool transposed,
                        std::int64_t stride) {
-        check(cublasLtMatrixLayoutInit(&of, type, static_cast<std::uint64_t>(transposed ? columns : rows),
+        check_blas(cublasLtMatrixLayoutInit(&of, type, static_cast<std::uint64_t>(transposed ? columns : rows),
                                        static_cast<std::uint64_t>(transposed ? rows : columns), stride),
               "describing a product");
     }
