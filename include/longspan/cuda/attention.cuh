@@ -54,11 +54,13 @@ struct statistic_view {
     constexpr statistic_view(S* data_, index rows_, index heads_, index token_stride_, index head_stride_)
         : data(data_), rows(rows_), heads(heads_), token_stride(token_stride_), head_stride(head_stride_) {}
     constexpr statistic_view(matrix_view<S> from) : statistic_view(from.data, from.rows, from.columns, from.stride, 1) {}
-    constexpr statistic_view(matrix_view<float> from)
-        requires std::is_const_v<S>
+    template <class U>
+        requires(std::is_const_v<S> && std::is_same_v<U, float>)
+    constexpr statistic_view(matrix_view<U> from)
         : statistic_view(from.data, from.rows, from.columns, from.stride, 1) {}
-    constexpr statistic_view(statistic_view<float> from)
-        requires std::is_const_v<S>
+    template <class U>
+        requires(std::is_const_v<S> && std::is_same_v<U, float>)
+    constexpr statistic_view(statistic_view<U> from)
         : statistic_view(from.data, from.rows, from.heads, from.token_stride, from.head_stride) {}
 
     LONGSPAN_HD [[nodiscard]] constexpr S& operator()(index row, index head) const { return data[row * token_stride + head * head_stride]; }

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A tile of a row-major matrix in shared memory, [Rows, Width]. Rows stand an odd number of 16-byte units apart, so that the same
+// unit of 8 rows in a row lies in 8 different groups of banks: ldmatrix reads without conflicts, and every address is one
+// register plus a constant, which an exclusive-or of row and column would not be. Cost: 16 bytes a row at most 256 bytes.
+#pragma once
+
+#include <cstdint>
+
+#include <longspan/core/types.hpp>
+#include <longspan/cuda/ptx/cp_async.cuh>
+
+namespace longspan::cuda::tile {
+
+template <class T, int Rows, int Width>
+struct shared_tile {
+    static_assert(Width * sizeof(T) % 16 == 0, "shared_tile: a row is whole 16-byte units");
+    using element = T;
+    static constexpr int rows = Rows, width = Width;
+    static constexpr int units = Width * int{sizeof(T)} / 16;
+    static constexpr int pitch = (units | 1) * 16;  ///< bytes from row to row
+    static constexpr int size = Rows * pitch;       ///< bytes
+
+    std::uint32_t base;
+
+    __device__ __forceinline__ std::uint32_t at(int row, int column) const {
+        return base + static_cast<std::uint32_t>(row * pitch + column * int{sizeof(T)});
+    }
+    /// The same rows and more from `row` on, seen from there.
+    __device__ __forceinline__ shared_tile from_row(int row) const { return {at(row, 0)}; }
+};
+
+/// Starts copying `live` rows of Columns elements, `stride` apart, with all Threads of the block; the rest of the tile becomes 0.
+template <int Threads, int Columns, class T, int Rows, int Width>
+__device__ __forceinline__ void copy_rows(shared_tile<T, Rows, Width> to, const T* from, index stride, int live) {
+    constexpr int units = shared_tile<T, Rows, Width>::units, each = 16 / int{sizeof(T)};
+    static_assert(Columns % each == 0);
+    if constexpr (Threads % units == 0 && Rows % (Threads / units) == 0) {
+        constexpr int step = Threads / units;
+        const int first = static_cast<int>(threadIdx.x) / units, unit = static_cast<int>(threadIdx.x) % units;
+        const bool inside = unit * each < Columns;
+        const T* at = from + first * stride + unit * each;
+        std::uint32_t place = to.at(first, unit * each);
+#pragma unroll
+        for (int row = 0; row < Rows; row += step) {
+            const bool here = inside && first + row < live;
+            ptx::copy_16(place, here ? at : from, here);
+            at += step * stride;
+            place += step * shared_tile<T, Rows, Width>::pitch;
+        }
+    } else {
+        for (int i = static_cast<int>(threadIdx.x); i < Rows * units; i += Threads) {
+            const int row = i / units, column = i % units * each;
+            const bool here = row < live && column < Columns;
+            ptx::copy_16(to.at(row, column), here ? from + row * stride + column : from, here);
+        }
+    }
+}
+
+__device__ __forceinline__ float read_float(std::uint32_t at) {
+    float value;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(at) : "memory");
+    return value;
+}
+__device__ __forceinline__ float2 read_pair(std::uint32_t at) {
+    float2 value;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(at) : "memory");
+    return value;
+}
+__device__ __forceinline__ std::uint32_t read_byte(std::uint32_t at) {
+    std::uint32_t value;
+    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(value) : "r"(at) : "memory");
+    return value;
+}
+__device__ __forceinline__ void write_word(std::uint32_t at, std::uint32_t value) {
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
+}
+__device__ __forceinline__ void write_pair(std::uint32_t at, float low, float high) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(low), "f"(high) : "memory");
+}
+__device__ __forceinline__ void write_block(std::uint32_t at, const std::uint32_t (&word)[4]) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+}
+
+}  // namespace longspan::cuda::tile
