@@ -99,13 +99,17 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 double trainer<Run, Backend>::scheduled_rate(std::span<const token_batch> micro_batches) const {
+    // Steps under way are taken to be good: a step's rate is a function of what was asked before it, not of when it was done.
+    const index updates = state_.updates + submitted_ - settled_;
+    index seen = state_.tokens;
+    for (index step = settled_; step < submitted_; ++step) seen += records_[static_cast<std::size_t>(step % most_pending)].report.tokens;
     if constexpr (requires { Phase::schedule; }) {
         index tokens = 0;
         for (const token_batch& batch : micro_batches) tokens += batch.counts.tokens;
-        return Phase::schedule.learning_rate(state_.updates, state_.tokens, tokens);
+        return Phase::schedule.learning_rate(updates, seen, tokens);
     } else {
         // Wide enough apart for small models and short runs; a run that matters names its schedule.
-        return warm_up{in_steps(100)}.then(constant{1e-3}).learning_rate(state_.updates, state_.tokens, 0);
+        return warm_up{in_steps(100)}.then(constant{1e-3}).learning_rate(updates, seen, 0);
     }
 }
 
