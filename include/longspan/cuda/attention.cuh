@@ -75,6 +75,8 @@ struct pattern_values {
     constexpr pattern_values() = default;
     constexpr pattern_values(const Arguments& now) : value(now) {}
     constexpr pattern_values(const Arguments* later) : from(later) {}
+    /// In a kernel.
+    LONGSPAN_HD [[nodiscard]] constexpr const Arguments& operator()() const { return from != nullptr ? *from : value; }
 };
 
 /// Self-attention within each piece: positions count from 0 at the piece's first token (from its position when it carries).

@@ -48,8 +48,8 @@ struct forward_memory {
     using key_tile = tile::shared_tile<element, shape::keys, shape::width>;
     using drawn = drop_bytes<shape::warp_rows, shape::keys>;
     static constexpr int queries = 0, keys = query_tile::size, values = keys + key_tile::size, drop = values + key_tile::size;
-    static constexpr int runs = drop + (Score::dropout ? shape::warps * drawn::size : 0);
-    static constexpr int size = runs + int{sizeof(run_list<Capacity>)};
+    static constexpr int block = drop + (Score::dropout ? shape::warps * drawn::size : 0);
+    static constexpr int size = block + int{sizeof(block_memory<Capacity>)};
 };
 
 template <class Pattern, int HeadDim, class Score, class F, class T, class O>
@@ -64,32 +64,35 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
 
     const attention_block block = c.blocks[1 + blockIdx.x];
     if (block.segment < 0) return;
-    const attention_segment s = c.segments[block.segment];
     const index head = blockIdx.y, first_row = static_cast<index>(block.block) * shape::queries;
-    const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
-    const index row_begin = s.query_begin + first_row, first_query = s.query_position + first_row;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = tile::lane_id(), g = lane / 4, t = lane % 4;
     const int warp_row = warp * shape::warp_rows;
-
     const std::uint32_t base = ptx::shared_address(shared);
     const typename memory::query_tile query_tile{base};
     const typename memory::key_tile key_tile{base + memory::keys}, value_tile{base + memory::values};
-    auto& runs = *reinterpret_cast<run_list<capacity>*>(shared + memory::runs);
-    tile::copy_rows<shape::threads, HeadDim>(query_tile, c.queries + row_begin * c.query_stride + head * HeadDim, c.query_stride, live_rows);
-    const typename Pattern::arguments arguments = c.arguments.from ? *c.arguments.from : c.arguments.value;
-    const interval key_range{s.key_position, s.key_position + s.key_count};
-    if (threadIdx.x == 0) {
-        runs.fill(key_runs<Pattern>(arguments, s.ordinal, {first_query, first_query + live_rows}, key_range, shape::keys));
+    auto& kept = *reinterpret_cast<block_memory<capacity>*>(shared + memory::block);
+    const attention_segment& s = kept.segment;
+    int live_rows;
+    {
+        const attention_segment from = c.segments[block.segment];
+        live_rows = static_cast<int>(from.query_count - first_row < shape::queries ? from.query_count - first_row : shape::queries);
+        tile::copy_rows<shape::threads, HeadDim>(query_tile, c.queries + (from.query_begin + first_row) * c.query_stride + head * HeadDim,
+                                                 c.query_stride, live_rows);
+        if (threadIdx.x == 0) {
+            const index first_query = from.query_position + first_row;
+            kept.segment = from;
+            kept.runs.fill(key_runs<Pattern>(c.arguments(), from.ordinal, {first_query, first_query + live_rows},
+                                             {from.key_position, from.key_position + from.key_count}, shape::keys));
+        }
     }
     __syncthreads();
 
-    const index key_column = head / c.group * HeadDim;
     const auto copy_keys = [&](const typename memory::key_tile& to, const T* from, index stride, int at) {
         const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first;
-        tile::copy_rows<shape::threads, HeadDim>(to, from + (s.key_begin + first) * stride + key_column, stride,
+        tile::copy_rows<shape::threads, HeadDim>(to, from + (s.key_begin + first) * stride + head / c.group * HeadDim, stride,
                                                  static_cast<int>(left < shape::keys ? left : shape::keys));
     };
-    auto at = run_place<capacity>::begin(runs);
+    auto at = run_place<capacity>::begin(kept.runs);
     if (at.live) copy_keys(key_tile, c.keys, c.key_stride, at.tile);
     ptx::commit_copies();
 
@@ -128,7 +131,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
 
         const index first = static_cast<index>(at.tile) * shape::keys;
         const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
-        const index key_position = s.key_position + first;
+        const index key_position = s.key_position + first, first_query = s.query_position + first_row;
         if constexpr (!score_rule<Score, F>::plain) {
             const int apart = static_cast<int>(first_query + warp_row - key_position) + g - 2 * t;
 #pragma unroll
@@ -147,7 +150,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
             for (int w = 0; w < shape::keys / 32; ++w) {
                 masks.word[w] = bits_of({0, live_keys}, 32 * w);
                 if (at.partial) {
-                    masks.word[w] &= Pattern::key_bits(arguments, s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
+                    masks.word[w] &= Pattern::key_bits(c.arguments(), s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
                 }
             }
 #pragma unroll
@@ -165,7 +168,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
                     }
         }
         auto next = at;
-        next.advance(runs);
+        next.advance(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // values are here, and nobody reads these keys any more
         if (next.live) copy_keys(key_tile, c.keys, c.key_stride, next.tile);
@@ -249,7 +252,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             const int row_here = warp_row + 16 * m + 8 * h + g;
-            const index row = row_begin + row_here;
+            const index row = s.query_begin + first_row + row_here;
             const bool mine = row_here < live_rows;
             if constexpr (Score::sink) {
                 if (!c.merge) {

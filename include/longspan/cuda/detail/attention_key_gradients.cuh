@@ -40,8 +40,8 @@ struct key_gradient_memory {
     static constexpr int d_out = queries + shape::query_stages * query_tile::size, map = d_out + query_tile::size, d_map = map + map_tile::size;
     static constexpr int statistics = d_map + map_tile::size, statistics_stage = shape::queries * int{sizeof(float2)};
     static constexpr int drop = statistics + shape::query_stages * statistics_stage;
-    static constexpr int runs = drop + (Score::dropout ? shape::warps * drawn::size : 0);
-    static constexpr int size = runs + int{sizeof(run_list<Capacity>)};
+    static constexpr int block = drop + (Score::dropout ? shape::warps * drawn::size : 0);
+    static constexpr int size = block + int{sizeof(block_memory<Capacity>)};
 };
 
 template <class Pattern, int HeadDim, class Score, class F, class T, class D>
@@ -56,25 +56,29 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
 
     const attention_block block = c.key_blocks[1 + blockIdx.x];
     if (block.segment < 0) return;
-    const attention_segment s = c.segments[block.segment];
     const index key_head = blockIdx.y, first_row = static_cast<index>(block.block) * shape::keys;
-    const int live_keys = static_cast<int>(s.key_count - first_row < shape::keys ? s.key_count - first_row : shape::keys);
-    const index row_begin = s.key_begin + first_row, first_key = s.key_position + first_row;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = tile::lane_id(), g = lane / 4, t = lane % 4;
     const int warp_key = warp / shape::query_warps * shape::warp_keys, side = warp % shape::query_warps;
     const int warp_query = side * shape::warp_queries, warp_column = side * shape::warp_width;
-
     const std::uint32_t base = ptx::shared_address(shared);
     const typename memory::key_tile key_tile{base + memory::keys}, value_tile{base + memory::values};
     const typename memory::query_tile d_out_tile{base + memory::d_out};
     const typename memory::map_tile map_tile{base + memory::map}, d_map_tile{base + memory::d_map};
-    auto& runs = *reinterpret_cast<run_list<capacity>*>(shared + memory::runs);
-    tile::copy_rows<shape::threads, HeadDim>(key_tile, c.keys + row_begin * c.key_stride + key_head * HeadDim, c.key_stride, live_keys);
-    tile::copy_rows<shape::threads, HeadDim>(value_tile, c.values + row_begin * c.value_stride + key_head * HeadDim, c.value_stride, live_keys);
-    const typename Pattern::arguments arguments = c.arguments.from ? *c.arguments.from : c.arguments.value;
-    if (threadIdx.x == 0) {
-        runs.fill(query_runs<Pattern>(arguments, s.ordinal, {first_key, first_key + live_keys},
-                                      {s.query_position, s.query_position + s.query_count}, shape::queries));
+    auto& kept = *reinterpret_cast<block_memory<capacity>*>(shared + memory::block);
+    const attention_segment& s = kept.segment;
+    int live_keys;
+    {
+        const attention_segment from = c.segments[block.segment];
+        live_keys = static_cast<int>(from.key_count - first_row < shape::keys ? from.key_count - first_row : shape::keys);
+        const index row = from.key_begin + first_row;
+        tile::copy_rows<shape::threads, HeadDim>(key_tile, c.keys + row * c.key_stride + key_head * HeadDim, c.key_stride, live_keys);
+        tile::copy_rows<shape::threads, HeadDim>(value_tile, c.values + row * c.value_stride + key_head * HeadDim, c.value_stride, live_keys);
+        if (threadIdx.x == 0) {
+            const index first_key = from.key_position + first_row;
+            kept.segment = from;
+            kept.runs.fill(query_runs<Pattern>(c.arguments(), from.ordinal, {first_key, first_key + live_keys},
+                                               {from.query_position, from.query_position + from.query_count}, shape::queries));
+        }
     }
     __syncthreads();
 
@@ -99,7 +103,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
     };
     const index heads_end = (key_head + 1) * c.group;
     index head = key_head * c.group;
-    auto at = run_place<capacity>::begin(runs);
+    auto at = run_place<capacity>::begin(kept.runs);
     if (at.live) copy_queries(0, at.tile, head), copy_d_out(at.tile, head);
     ptx::commit_copies();
 
@@ -114,8 +118,8 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
         const float factor = rule.factor();
         auto next = at;
         index next_head = head;
-        next.advance(runs);
-        if (!next.live && ++next_head < heads_end) next = run_place<capacity>::begin(runs);
+        next.advance(kept.runs);
+        if (!next.live && ++next_head < heads_end) next = run_place<capacity>::begin(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // queries and dO are here, and nobody reads the last ones nor the last map
         if (shape::query_stages > 1) {
@@ -157,9 +161,10 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
         }
 
         const index query_position = s.query_position + static_cast<index>(at.tile) * shape::queries + warp_query;
+        const index first_key = s.key_position + first_row;
         const bool tested = at.partial;
         row_masks<shape::warp_keys, 1> masks;
-        if (tested) masks.word[0] = Pattern::query_bits(arguments, s.ordinal, first_key + warp_key + lane % shape::warp_keys, query_position);
+        if (tested) masks.word[0] = Pattern::query_bits(c.arguments(), s.ordinal, first_key + warp_key + lane % shape::warp_keys, query_position);
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
             drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, query_position, first_key + warp_key);
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                 for (int h = 0; h < 2; ++h) {
                     std::uint32_t seen = ~0u;
                     if (tested) seen = masks.of(16 * m + 8 * h + g, 0) >> (8 * n + 2 * t);
-                    float kept[2], ds[2];
+                    float dropped[2], ds[2];
 #pragma unroll
                     for (int i = 0; i < 2; ++i) {
                         float x = score[m][n][2 * h + i], slope = rule.natural_scale;
@@ -187,15 +192,15 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                         float p = ptx::exp2_fast(fmaf(x, factor, -of_query[i].x));
                         if (tested) p = seen >> i & 1 ? p : 0.0f;
                         float given = dp[m][n][2 * h + i];
-                        kept[i] = p;
+                        dropped[i] = p;
                         if constexpr (Score::dropout) {
                             const float keep = drawn.of(8 * n + 2 * t + i, 16 * m + 8 * h + g) >= c.numbers.drop_threshold ? c.numbers.keep_scale : 0.0f;
-                            kept[i] *= keep;
+                            dropped[i] *= keep;
                             given *= keep;
                         }
                         ds[i] = p * (given - of_query[i].y) * slope;
                     }
-                    ops::write(own_map.at(16 * m + 8 * h + g, warp_query + 8 * n + 2 * t), kept[0], kept[1]);
+                    ops::write(own_map.at(16 * m + 8 * h + g, warp_query + 8 * n + 2 * t), dropped[0], dropped[1]);
                     ops::write(own_d_map.at(16 * m + 8 * h + g, warp_query + 8 * n + 2 * t), ds[0], ds[1]);
                 }
             }
@@ -252,8 +257,8 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
             const int row = warp_key + 16 * m + 8 * h + g;
             if (row >= live_keys) continue;
             const index column = key_head * HeadDim + warp_column + 2 * t;
-            D* const to_k = c.dk + (row_begin + row) * c.dk_stride + column;
-            D* const to_v = c.dv + (row_begin + row) * c.dv_stride + column;
+            D* const to_k = c.dk + (s.key_begin + first_row + row) * c.dk_stride + column;
+            D* const to_v = c.dv + (s.key_begin + first_row + row) * c.dv_stride + column;
 #pragma unroll
             for (int d = 0; d < width_blocks; ++d) {
                 if (warp_column + 8 * d >= HeadDim) continue;

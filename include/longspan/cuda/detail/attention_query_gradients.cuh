@@ -50,8 +50,8 @@ struct query_gradient_memory {
     using drawn = drop_bytes<shape::warp_rows, shape::keys>;
     static constexpr int queries = 0, d_out = query_tile::size, keys = d_out + query_tile::size;
     static constexpr int stage = 2 * key_tile::size, drop = keys + shape::stages * stage;
-    static constexpr int runs = drop + (Score::dropout ? shape::warps * drawn::size : 0);
-    static constexpr int size = runs + int{sizeof(run_list<Capacity>)};
+    static constexpr int block = drop + (Score::dropout ? shape::warps * drawn::size : 0);
+    static constexpr int size = block + int{sizeof(block_memory<Capacity>)};
 };
 
 template <class Pattern, int HeadDim, class Score, class F, class T, class D>
@@ -66,36 +66,39 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
 
     const attention_block block = c.query_blocks[1 + blockIdx.x];
     if (block.segment < 0) return;
-    const attention_segment s = c.segments[block.segment];
     const index head = blockIdx.y, first_row = static_cast<index>(block.block) * shape::queries;
-    const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
-    const index row_begin = s.query_begin + first_row, first_query = s.query_position + first_row;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = tile::lane_id(), g = lane / 4, t = lane % 4;
     const int warp_row = warp * shape::warp_rows;
-
     const std::uint32_t base = ptx::shared_address(shared);
     const typename memory::query_tile query_tile{base}, d_out_tile{base + memory::d_out};
-    auto& runs = *reinterpret_cast<run_list<capacity>*>(shared + memory::runs);
-    tile::copy_rows<shape::threads, HeadDim>(query_tile, c.queries + row_begin * c.query_stride + head * HeadDim, c.query_stride, live_rows);
-    tile::copy_rows<shape::threads, HeadDim>(d_out_tile, c.d_out + row_begin * c.d_out_stride + head * HeadDim, c.d_out_stride, live_rows);
-    const typename Pattern::arguments arguments = c.arguments.from ? *c.arguments.from : c.arguments.value;
-    if (threadIdx.x == 0) {
-        runs.fill(key_runs<Pattern>(arguments, s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count},
-                                    shape::keys));
+    auto& kept = *reinterpret_cast<block_memory<capacity>*>(shared + memory::block);
+    const attention_segment& s = kept.segment;
+    int live_rows;
+    {
+        const attention_segment from = c.segments[block.segment];
+        live_rows = static_cast<int>(from.query_count - first_row < shape::queries ? from.query_count - first_row : shape::queries);
+        const index row = from.query_begin + first_row;
+        tile::copy_rows<shape::threads, HeadDim>(query_tile, c.queries + row * c.query_stride + head * HeadDim, c.query_stride, live_rows);
+        tile::copy_rows<shape::threads, HeadDim>(d_out_tile, c.d_out + row * c.d_out_stride + head * HeadDim, c.d_out_stride, live_rows);
+        if (threadIdx.x == 0) {
+            const index first_query = from.query_position + first_row;
+            kept.segment = from;
+            kept.runs.fill(key_runs<Pattern>(c.arguments(), from.ordinal, {first_query, first_query + live_rows},
+                                             {from.key_position, from.key_position + from.key_count}, shape::keys));
+        }
     }
     __syncthreads();
 
-    const index key_column = head / c.group * HeadDim;
     const auto copy_stage = [&](int stage, int at) {
-        const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first;
+        const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first, column = head / c.group * HeadDim;
         const int live = static_cast<int>(left < shape::keys ? left : shape::keys);
         const std::uint32_t place = base + memory::keys + stage * memory::stage;
-        tile::copy_rows<shape::threads, HeadDim>(typename memory::key_tile{place}, c.keys + (s.key_begin + first) * c.key_stride + key_column,
+        tile::copy_rows<shape::threads, HeadDim>(typename memory::key_tile{place}, c.keys + (s.key_begin + first) * c.key_stride + column,
                                                  c.key_stride, live);
         tile::copy_rows<shape::threads, HeadDim>(typename memory::key_tile{place + memory::key_tile::size},
-                                                 c.values + (s.key_begin + first) * c.value_stride + key_column, c.value_stride, live);
+                                                 c.values + (s.key_begin + first) * c.value_stride + column, c.value_stride, live);
     };
-    auto at = run_place<capacity>::begin(runs);
+    auto at = run_place<capacity>::begin(kept.runs);
     if (at.live) copy_stage(0, at.tile);
     ptx::commit_copies();
 
@@ -110,14 +113,14 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int row = warp_row + 16 * m + 8 * h + g;
-            statistic[m][h] = row < live_rows ? c.statistics[head * c.query_tokens + row_begin + row]
+            statistic[m][h] = row < live_rows ? c.statistics[head * c.query_tokens + s.query_begin + first_row + row]
                                               : make_float2(std::numeric_limits<float>::infinity(), 0);
         }
     float dq[row_tiles][width_blocks][4] = {};
 
     for (int stage = 0; at.live; stage = (stage + 1) % shape::stages) {
         auto next = at;
-        next.advance(runs);
+        next.advance(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // this stage is here, and nobody reads the last one
         if (shape::stages > 1 && next.live) copy_stage((stage + 1) % shape::stages, next.tile);
@@ -158,7 +161,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
 
         const index first = static_cast<index>(at.tile) * shape::keys;
         const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
-        const index key_position = s.key_position + first;
+        const index key_position = s.key_position + first, first_query = s.query_position + first_row;
         const bool tested = at.partial || live_keys < shape::keys;
         row_masks<shape::warp_rows, shape::keys / 32> masks;
         if (tested) {
@@ -166,7 +169,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             for (int w = 0; w < shape::keys / 32; ++w) {
                 masks.word[w] = bits_of({0, live_keys}, 32 * w);
                 if (at.partial) {
-                    masks.word[w] &= Pattern::key_bits(arguments, s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
+                    masks.word[w] &= Pattern::key_bits(c.arguments(), s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
                 }
             }
         }
@@ -234,7 +237,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
         for (int h = 0; h < 2; ++h) {
             const int row = warp_row + 16 * m + 8 * h + g;
             if (row >= live_rows) continue;
-            D* const to = c.dq + (row_begin + row) * c.dq_stride + head * HeadDim + 2 * t;
+            D* const to = c.dq + (s.query_begin + first_row + row) * c.dq_stride + head * HeadDim + 2 * t;
 #pragma unroll
             for (int d = 0; d < width_blocks; ++d) {
                 if (8 * d < HeadDim) store_pair(to + 8 * d, dq[m][d][2 * h], dq[m][d][2 * h + 1]);

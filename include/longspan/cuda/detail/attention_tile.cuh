@@ -129,6 +129,13 @@ struct run_place {
     }
 };
 
+/// What a thread block looks up rather than keeps in registers: its segment, and the runs it walks.
+template <int Capacity>
+struct block_memory {
+    attention_segment segment;
+    run_list<Capacity> runs;
+};
+
 /// Which of Words · 32 columns each of a warp's Rows rows sees: lane l keeps the words of row l % Rows.
 template <int Rows, int Words>
 struct row_masks {
