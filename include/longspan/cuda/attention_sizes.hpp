@@ -46,6 +46,21 @@ struct schedule_layout {
     return at;
 }
 
+struct backward_layout {
+    bytes marks, dq_sums, sink_parts, counter, size;
+};
+[[nodiscard]] constexpr backward_layout backward_layout_of(index query_tokens, index heads, index head_dim) {
+    const index rows = query_tokens * heads;
+    const auto after = [](bytes begin, bytes size) { return begin + round_up(size, workspace_alignment); };
+    backward_layout at{};
+    at.marks = after(0, rows * bytes{2 * sizeof(float)});
+    at.dq_sums = after(at.marks, rows * bytes{sizeof(std::int32_t)});
+    at.sink_parts = after(at.dq_sums, head_dim > 128 ? 0 : rows * round_up(head_dim, 32) * bytes{sizeof(float)});
+    at.counter = after(at.sink_parts, heads * sink_parts * bytes{sizeof(double)});
+    at.size = after(at.counter, 4);
+    return at;
+}
+
 }  // namespace detail
 
 /// Bytes of `segments` segments over sets of so many queries and keys, and of the schedule that kernels find their work by.
@@ -57,11 +72,10 @@ struct schedule_layout {
     return attention_segment_memory(tokens, tokens, segments);
 }
 
-/// Scratch of the backward: log-sum-exp and delta of each query and head, side by side, and parts of the sinks' gradients.
-[[nodiscard]] constexpr bytes attention_backward_workspace(index query_tokens, index heads, [[maybe_unused]] index key_heads,
-                                                           [[maybe_unused]] index head_dim) {
-    return round_up(query_tokens * heads * bytes{2 * sizeof(float)}, workspace_alignment) +
-           round_up(heads * detail::sink_parts * bytes{sizeof(double)}, workspace_alignment);
+/// Scratch of the backward: of each query and head its log-sum-exp, its delta, a mark and a float of dQ for each element; parts
+/// of the sinks' gradients.
+[[nodiscard]] constexpr bytes attention_backward_workspace(index query_tokens, index heads, [[maybe_unused]] index key_heads, index head_dim) {
+    return detail::backward_layout_of(query_tokens, heads, head_dim).size;
 }
 
 }  // namespace longspan::cuda

@@ -38,6 +38,7 @@ namespace longspan::cuda {
 /// capture; later uses allocate nothing.
 class cublas {
 public:
+    /// Allocates 4 bytes of the device beside what the library keeps for itself.
     cublas();
     ~cublas();
     cublas(const cublas&) = delete;
@@ -54,10 +55,11 @@ public:
     [[nodiscard]] bool reuse(const std::vector<std::string>& lines);
 
     /// Puts a product on the stream by its plan, made on first use.
-    void run(stream_ref stream, const char* op, const detail::product& shape, const detail::product_operands& at, std::byte* workspace);
+    void run(stream_ref stream, const char* op, const detail::product& shape, detail::product_operands at, std::byte* workspace);
 
 private:
     cublasLtHandle_t handle_ = nullptr;
+    float* one_ = nullptr;  // device memory that holds 1
     std::string machine_;
     std::vector<detail::product_plan> plans_;
     std::vector<std::pair<detail::product, cublasLtMatmulAlgo_t>> recorded_;

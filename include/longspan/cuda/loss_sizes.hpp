@@ -30,7 +30,7 @@ inline constexpr index no_bad_target = 0x7fffffffffffffff;
 
 /// Rows of scratch beyond a window's two-byte dz: the logits of a last part of 192 rows, and 48 rows so that the first of its
 /// rows of dz do not wait for each other.
-[[nodiscard]] constexpr index loss_spare_rows(index window) { return window < 240 ? window : 240; }
+[[nodiscard]] constexpr index loss_spare_rows(index window) { return window < 240 ? window + 1 : 240; }
 
 /// Bytes of the scratch that logits and dz share, with the workspace of the products behind dz.
 template <storage_format T>
@@ -40,13 +40,13 @@ template <storage_format T>
     return window * row + (spare > gemm_workspace ? spare : gemm_workspace);
 }
 
-/// Bytes of what the softmaxes of a window leave for their losses: four floats a row.
-[[nodiscard]] constexpr bytes loss_softmax_bytes(index window) { return round_up(window * 4 * bytes{sizeof(float)}, workspace_alignment); }
+/// Bytes of what is noted about the rows of a window: four floats for the loss of each, two ints for who takes it when.
+[[nodiscard]] constexpr bytes loss_notes_bytes(index window) { return round_up(window * bytes{16 + 8}, workspace_alignment); }
 
 /// Bytes of scratch for windows of `window` tokens whose dz is of format T. For loss and gradients, and for the loss alone.
 template <storage_format T>
 [[nodiscard]] constexpr bytes loss_workspace(index window, index vocabulary) {
-    return loss_softmax_bytes(window) + loss_rows_bytes<T>(window, vocabulary);
+    return loss_notes_bytes(window) + loss_rows_bytes<T>(window, vocabulary);
 }
 
 /// The longest window whose scratch stays within `limit` bytes, a multiple of 128 tokens where one fits; no longer than `tokens`
@@ -61,28 +61,24 @@ template <storage_format T>
 
 namespace detail {
 
-/// Tokens of the next part of a window of `rows` tokens, `before` of which have their dz. 64 tokens are what products like.
+/// Tokens of the next part of a window of `rows` tokens, `before` of which have their dz: whole 512s or 64s, as products like.
 template <storage_format T>
 [[nodiscard]] constexpr index loss_part(index window, index vocabulary, index before, index rows) {
     if (sizeof(T) == sizeof(float)) return rows - before;
     const bytes row = loss_stride(vocabulary) * bytes{sizeof(T)}, logits = loss_stride(vocabulary) * bytes{sizeof(float)};
     const bytes free = loss_rows_bytes<T>(window, vocabulary) - before * row;
-    index fit = (free - loss_spare_rows(window) / 5 * row) / logits;
+    const index apart = loss_spare_rows(window) < 10 ? 1 : loss_spare_rows(window) / 5;  // rows of dz before the first on logits
+    index fit = (free - apart * row) / logits;
     if (fit < 1) fit = 1;
-    if (fit > 512) fit = 512;
-    if (fit > 64) fit -= fit % 64;
+    if (fit > 64) fit -= fit % (fit > 512 ? 512 : 64);
     return fit < rows - before ? fit : rows - before;
 }
 
-/// How far into a part's rows one launch may write dz, when rows before `done` are finished: dz of row r must not fall on the
-/// logits of another row of the launch. `first` is where the part's dz starts and `logits` where its logits do, in bytes.
-template <storage_format T>
-[[nodiscard]] constexpr index loss_rows_until(index vocabulary, bytes first, bytes logits, index done, index rows) {
-    const bytes row = loss_stride(vocabulary) * bytes{sizeof(T)}, logits_row = loss_stride(vocabulary) * bytes{sizeof(float)};
-    if (first == logits && row == logits_row) return rows;  // each row lands on itself
-    const index until = (logits + done * logits_row - first) / row;
-    if (until >= rows) return rows;
-    return until > done ? until : done + 1;  // one row alone may land on its own logits: it is read before it is written
+/// How far into a part's rows one launch may write two-byte dz when the rows before `done` are finished: dz of row r falls on
+/// the logits of row (r - lead) / 2, which must not be another row of the launch.
+[[nodiscard]] constexpr index loss_rows_until(index lead, index done, index rows) {
+    const index until = lead + 2 * done;
+    return until >= rows ? rows : until > done ? until : done + 1;
 }
 
 }  // namespace detail

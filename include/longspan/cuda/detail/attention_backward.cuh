@@ -31,7 +31,7 @@ struct statistics_shape {
 template <int HeadDim, class DO, class O>
 __global__ void __launch_bounds__(256)
     attention_statistics(matrix_view<DO> d_out, matrix_view<O> out, statistic_view<const float> lse, statistic_view<const float> delta,
-                         float2* statistics) {
+                         float2* statistics, std::int32_t* marks, unsigned* counter) {
     using shape = statistics_shape<HeadDim>;
     const index heads = lse.heads;
     const index at = static_cast<index>(blockIdx.x) * shape::rows + threadIdx.x / shape::lanes;
@@ -46,7 +46,9 @@ __global__ void __launch_bounds__(256)
         for (int i = 0; i < 8; ++i) sum = fmaf(a[i], b[i], sum);
     }
     for (int step = shape::lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    if (at == 0 && part == 0) *counter = 0;
     if (!live || part != 0) return;
+    marks[head * lse.rows + row] = -1;
     const float seen = lse(row, head), infinity = std::numeric_limits<float>::infinity();
     // Nothing seen: an exponent of −∞ for every key.
     statistics[head * lse.rows + row] = make_float2(seen == -infinity ? infinity : static_cast<float>(static_cast<double>(seen) * log2_e),
@@ -112,44 +114,51 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
             [] { return "attention backward: expected delta of the same shape as lse"; });
     const score_numbers numbers = numbers_of<Score>(op, score_values, HeadDim);
     if (segments.empty()) return;
-    if (queries.rows > 0) expect_pointer(op, "workspace", workspace, workspace_alignment);
+    expect_pointer(op, "workspace", workspace, workspace_alignment);
 
     const index count = static_cast<index>(segments.size());
     const schedule_layout at = schedule_of(queries.rows, keys.rows, count);
+    constexpr bool all = together<Pattern, F, width>;
     using of_queries = query_gradient_shape<F, width>;
-    using of_keys = key_gradient_shape<F, width>;
+    using of_keys = key_gradient_shape<F, width, all>;
+    const backward_layout room = backward_layout_of(queries.rows, heads, HeadDim);
     float2* const statistics = reinterpret_cast<float2*>(workspace);
-    if (queries.rows > 0) {
-        using shape = statistics_shape<width>;
-        attention_statistics<width><<<static_cast<unsigned>(ceil_div(queries.rows * heads, shape::rows)), shape::threads, 0, stream>>>(
-            d_out, out, lse, delta, statistics);
-        check_launch(op);
-    }
+    std::int32_t* const marks = reinterpret_cast<std::int32_t*>(workspace + room.marks);
+    unsigned* const counter = reinterpret_cast<unsigned*>(workspace + room.counter);
+    using of_rows = statistics_shape<width>;
+    attention_statistics<width><<<static_cast<unsigned>(ceil_div(queries.rows * heads, of_rows::rows) + 1), of_rows::threads, 0, stream>>>(
+        d_out, out, lse, delta, statistics, marks, counter);
+    check_launch(op);
+    const int query_block = all ? of_keys::queries : of_queries::queries;
+    const attention_block* const query_blocks = schedule_at(segments, query_block == long_block ? at.long_queries : at.short_queries);
     const backward_call<T, D, arguments> call{
         queries.data, keys.data, values.data, d_out.data, queries.stride, keys.stride, values.stride, d_out.stride, dq.data, dk.data, dv.data,
-        dq.stride, dk.stride, dv.stride, statistics, queries.rows, segments.data(),
-        schedule_at(segments, of_queries::queries == long_block ? at.long_queries : at.short_queries), schedule_at(segments, at.short_keys),
-        pattern_arguments, numbers, static_cast<int>(heads / key_heads), add_keys == accumulate::yes};
+        dq.stride, dk.stride, dv.stride, statistics, reinterpret_cast<float*>(workspace + room.dq_sums), marks, counter, queries.rows,
+        segments.data(), query_blocks, schedule_at(segments, all ? at.long_keys : at.short_keys), pattern_arguments, numbers,
+        static_cast<int>(heads / key_heads), add_keys == accumulate::yes};
     if (keys.rows > 0) {
-        using memory = key_gradient_memory<F, width, Score, query_capacity<Pattern>>;
-        const auto kernel = attention_key_gradients<Pattern, width, Score, F, T, D>;
+        using memory = key_gradient_memory<F, width, Score, query_capacity<Pattern>, all>;
+        const auto kernel = attention_key_gradients<Pattern, width, Score, F, T, D, all>;
         allow_shared(kernel, memory::size, op);
         const dim3 grid(static_cast<unsigned>(most_blocks(keys.rows, count, of_keys::keys)), static_cast<unsigned>(key_heads));
         kernel<<<grid, of_keys::threads, memory::size, stream>>>(call);
         check_launch(op);
     }
     if (queries.rows == 0) return;
-    {
+    const unsigned blocks = static_cast<unsigned>(most_blocks(queries.rows, count, query_block));
+    if constexpr (all) {
+        clear_unseen<Pattern><<<blocks, 128, 0, stream>>>(dq, segments.data(), query_blocks, pattern_arguments, query_block, of_keys::keys);
+        check_launch(op);
+    } else {
         using memory = query_gradient_memory<F, width, Score, key_capacity<Pattern>>;
         const auto kernel = attention_query_gradients<Pattern, width, Score, F, T, D>;
         allow_shared(kernel, memory::size, op);
-        const dim3 grid(static_cast<unsigned>(most_blocks(queries.rows, count, of_queries::queries)), static_cast<unsigned>(heads));
-        kernel<<<grid, of_queries::threads, memory::size, stream>>>(call);
+        kernel<<<dim3(blocks, static_cast<unsigned>(heads)), of_queries::threads, memory::size, stream>>>(call);
         check_launch(op);
     }
     if constexpr (Score::sink) {
         if (d_sinks == nullptr) return;
-        double* const parts = reinterpret_cast<double*>(workspace + round_up(queries.rows * heads * bytes{sizeof(float2)}, workspace_alignment));
+        double* const parts = reinterpret_cast<double*>(workspace + room.sink_parts);
         sink_gradient_parts<><<<dim3(static_cast<unsigned>(sink_parts), static_cast<unsigned>(heads)), 64, 0, stream>>>(
             statistics, queries.rows, segments.data(), schedule_at(segments, at.short_queries), score_values.sinks, parts);
         check_launch(op);

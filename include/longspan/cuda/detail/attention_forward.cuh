@@ -81,15 +81,16 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
         if (threadIdx.x == 0) {
             const index first_query = from.query_position + first_row;
             kept.segment = from;
-            kept.runs.fill(key_runs<Pattern>(c.arguments(), from.ordinal, {first_query, first_query + live_rows},
-                                             {from.key_position, from.key_position + from.key_count}, shape::keys));
+            kept.column = static_cast<int>(blockIdx.y) / c.group * HeadDim;
+            list_key_runs<Pattern, shape::keys>(kept.runs, c.arguments, from.ordinal, {first_query, first_query + live_rows},
+                                                {from.key_position, from.key_position + from.key_count});
         }
     }
     __syncthreads();
 
     const auto copy_keys = [&](const typename memory::key_tile& to, const T* from, index stride, int at) {
         const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first;
-        tile::copy_rows<shape::threads, HeadDim>(to, from + (s.key_begin + first) * stride + head / c.group * HeadDim, stride,
+        tile::copy_rows<shape::threads, HeadDim>(to, from + (s.key_begin + first) * stride + kept.column, stride,
                                                  static_cast<int>(left < shape::keys ? left : shape::keys));
     };
     auto at = run_place<capacity>::begin(kept.runs);
@@ -153,25 +154,14 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
                     masks.word[w] &= Pattern::key_bits(c.arguments(), s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
                 }
             }
-#pragma unroll
-            for (int m = 0; m < row_tiles; ++m)
-#pragma unroll
-                for (int h = 0; h < 2; ++h)
-#pragma unroll
-                    for (int w = 0; w < shape::keys / 32; ++w) {
-                        const std::uint32_t seen = masks.of(16 * m + 8 * h + g, w) >> (2 * t);
-#pragma unroll
-                        for (int i = 0; i < 8; ++i) {
-                            float& s_i = score[m][4 * w + i / 2][2 * h + i % 2];
-                            s_i = seen >> (8 * (i / 2) + i % 2) & 1 ? s_i : -std::numeric_limits<float>::infinity();
-                        }
-                    }
+            std::uint32_t seen[row_tiles][2][shape::keys / 32];
+            masks.spread(seen);
+            hide(score, seen);
         }
-        auto next = at;
-        next.advance(kept.runs);
+        at.advance(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // values are here, and nobody reads these keys any more
-        if (next.live) copy_keys(key_tile, c.keys, c.key_stride, next.tile);
+        if (at.live) copy_keys(key_tile, c.keys, c.key_stride, at.tile);
         ptx::commit_copies();
 
         bool moved = false;
@@ -240,7 +230,6 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
                 }
             }
         }
-        at = next;
     }
     ptx::wait_copies<0>();
 

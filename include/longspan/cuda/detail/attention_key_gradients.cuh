@@ -9,63 +9,86 @@
 // memory, and each warp sums its keys' gradients over half of the head.
 #pragma once
 
+#include <longspan/cuda/detail/attention_order.cuh>
 #include <longspan/cuda/detail/attention_query_gradients.cuh>
 
 namespace longspan::cuda::detail {
 
-template <class F, int HeadDim>
+/// Whether one kernel makes all three gradients: where both sides of the pattern agree, and registers hold it.
+template <class Pattern, class F, int HeadDim>
+inline constexpr bool together = agreed<Pattern> && sizeof(typename tile::operands<F>::element) == 2 &&
+                                 ((HeadDim + 31) / 32 * 32 == 32 || (HeadDim + 31) / 32 * 32 == 64 || (HeadDim + 31) / 32 * 32 == 128);
+
+template <class F, int HeadDim, bool Together>
 struct key_gradient_shape {
     static constexpr bool wide = sizeof(typename tile::operands<F>::element) == 4;
     static constexpr int width = (HeadDim + 31) / 32 * 32;
     static constexpr int row_tiles = !wide && width <= 128 ? 2 : 1;
-    static constexpr int key_warps = wide || width > 128 ? 4 : 2, query_warps = 2;
+    static constexpr int key_warps = Together || wide || width > 128 ? 4 : 2, query_warps = 2;
     static constexpr int warps = key_warps * query_warps, threads = 32 * warps;
     static constexpr int warp_keys = 16 * row_tiles, keys = warp_keys * key_warps;
-    static constexpr int warp_queries = 32, queries = warp_queries * query_warps;
+    static constexpr int warp_queries = Together && width <= 64 ? 64 : 32, queries = warp_queries * query_warps;
     static constexpr int warp_width = width / query_warps;
-    static constexpr int resident = wide || width > 128 ? 1 : width > 64 ? 2 : 3;
+    static constexpr int resident = Together || wide || width > 128 ? 1 : width > 64 ? 2 : 3;
     static constexpr int query_stages = wide && width > 128 ? 1 : 2;
-    static_assert(keys == short_block);
+    static constexpr int d_out_stages = Together ? 2 : 1;
+    // dQ: a warp sums 32 queries by a part of the head.
+    static constexpr int dq_query_warps = queries / 32, dq_width = width / (warps / dq_query_warps);
+    static_assert(keys == (Together ? long_block : short_block) && (!Together || dq_width % 16 == 0));
 };
 
-template <class F, int HeadDim, class Score, int Capacity>
+template <class F, int HeadDim, class Score, int Capacity, bool Together>
 struct key_gradient_memory {
-    using shape = key_gradient_shape<F, HeadDim>;
+    using shape = key_gradient_shape<F, HeadDim, Together>;
     using element = typename tile::operands<F>::element;
     using key_tile = tile::shared_tile<element, shape::keys, shape::width>;
     using query_tile = tile::shared_tile<element, shape::queries, shape::width>;
     using map_tile = tile::shared_tile<element, shape::keys, shape::queries>;
     using drawn = drop_bytes<shape::warp_queries, shape::warp_keys>;
     static constexpr int keys = 0, values = key_tile::size, queries = values + key_tile::size;
-    static constexpr int d_out = queries + shape::query_stages * query_tile::size, map = d_out + query_tile::size, d_map = map + map_tile::size;
+    static constexpr int d_out = queries + shape::query_stages * query_tile::size, map = d_out + shape::d_out_stages * query_tile::size, d_map = map + map_tile::size;
     static constexpr int statistics = d_map + map_tile::size, statistics_stage = shape::queries * int{sizeof(float2)};
     static constexpr int drop = statistics + shape::query_stages * statistics_stage;
     static constexpr int block = drop + (Score::dropout ? shape::warps * drawn::size : 0);
-    static constexpr int size = block + int{sizeof(block_memory<Capacity>)};
+    static constexpr int others = block + int{sizeof(block_memory<Capacity>)};
+    static constexpr int size = others + (Together ? int{sizeof(neighbours<Capacity>)} : 0);
 };
 
-template <class Pattern, int HeadDim, class Score, class F, class T, class D>
-__global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_gradient_shape<F, HeadDim>::resident)
+template <class Pattern, int HeadDim, class Score, class F, class T, class D, bool Together>
+__global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::threads, key_gradient_shape<F, HeadDim, Together>::resident)
     attention_key_gradients(const __grid_constant__ backward_call<T, D, typename Pattern::arguments> c) {
-    using shape = key_gradient_shape<F, HeadDim>;
+    using shape = key_gradient_shape<F, HeadDim, Together>;
     using ops = tile::operands<F>;
     constexpr int capacity = query_capacity<Pattern>;
-    using memory = key_gradient_memory<F, HeadDim, Score, capacity>;
+    using memory = key_gradient_memory<F, HeadDim, Score, capacity, Together>;
     constexpr int row_tiles = shape::row_tiles, query_blocks = shape::warp_queries / 8, width_blocks = shape::warp_width / 8, depth = ops::depth;
     extern __shared__ __align__(16) unsigned char shared[];
 
-    const attention_block block = c.key_blocks[1 + blockIdx.x];
-    if (block.segment < 0) return;
-    const index key_head = blockIdx.y, first_row = static_cast<index>(block.block) * shape::keys;
+    attention_block block;
+    index key_head = blockIdx.y;
+    if constexpr (Together) {
+        auto& ticket = *reinterpret_cast<unsigned*>(shared);
+        if (threadIdx.x == 0) ticket = atomicAdd(c.counter, 1u);
+        __syncthreads();
+        const unsigned mine = ticket, total = static_cast<unsigned>(c.key_blocks[0].block);
+        __syncthreads();
+        if (total == 0 || mine / total >= gridDim.y) return;
+        key_head = mine / total;
+        block = c.key_blocks[total - mine % total];
+    } else {
+        block = c.key_blocks[1 + blockIdx.x];
+        if (block.segment < 0) return;
+    }
+    const index first_row = static_cast<index>(block.block) * shape::keys;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = tile::lane_id(), g = lane / 4, t = lane % 4;
     const int warp_key = warp / shape::query_warps * shape::warp_keys, side = warp % shape::query_warps;
     const int warp_query = side * shape::warp_queries, warp_column = side * shape::warp_width;
     const std::uint32_t base = ptx::shared_address(shared);
     const typename memory::key_tile key_tile{base + memory::keys}, value_tile{base + memory::values};
-    const typename memory::query_tile d_out_tile{base + memory::d_out};
     const typename memory::map_tile map_tile{base + memory::map}, d_map_tile{base + memory::d_map};
     auto& kept = *reinterpret_cast<block_memory<capacity>*>(shared + memory::block);
     const attention_segment& s = kept.segment;
+    [[maybe_unused]] auto& others = *reinterpret_cast<neighbours<capacity>*>(shared + memory::others);
     int live_keys;
     {
         const attention_segment from = c.segments[block.segment];
@@ -76,8 +99,18 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
         if (threadIdx.x == 0) {
             const index first_key = from.key_position + first_row;
             kept.segment = from;
-            kept.runs.fill(query_runs<Pattern>(c.arguments(), from.ordinal, {first_key, first_key + live_keys},
-                                               {from.query_position, from.query_position + from.query_count}, shape::queries));
+            list_query_runs<Pattern, shape::queries>(kept.runs, c.arguments, from.ordinal, {first_key, first_key + live_keys},
+                                                     {from.query_position, from.query_position + from.query_count});
+        }
+        if constexpr (Together) {
+            const int side_of = static_cast<int>(threadIdx.x) == 32 ? 1 : static_cast<int>(threadIdx.x) == 64 ? -1 : 0;
+            if (side_of != 0) {
+                const index first = first_row + side_of * shape::keys;
+                const index end = first + shape::keys < from.key_count ? first + shape::keys : from.key_count;
+                const interval keys{from.key_position + first, from.key_position + (first < 0 ? first : end)};
+                list_query_runs<Pattern, shape::queries>(side_of > 0 ? others.above : others.below, c.arguments, from.ordinal, keys,
+                                                         {from.query_position, from.query_position + from.query_count});
+            }
         }
     }
     __syncthreads();
@@ -97,14 +130,14 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
             ptx::copy_8(base + memory::statistics + stage * memory::statistics_stage + i * 8, i < live ? from + i : from, i < live);
         }
     };
-    const auto copy_d_out = [&](int at, index head) {
+    const auto copy_d_out = [&](int stage, int at, index head) {
         const index row = s.query_begin + static_cast<index>(at) * shape::queries;
-        tile::copy_rows<shape::threads, HeadDim>(d_out_tile, c.d_out + row * c.d_out_stride + head * HeadDim, c.d_out_stride, live_of(at));
+        tile::copy_rows<shape::threads, HeadDim>(typename memory::query_tile{base + memory::d_out + stage * memory::query_tile::size}, c.d_out + row * c.d_out_stride + head * HeadDim, c.d_out_stride, live_of(at));
     };
-    const index heads_end = (key_head + 1) * c.group;
-    index head = key_head * c.group;
+    const int heads_end = (static_cast<int>(key_head) + 1) * c.group;
+    int head = heads_end - c.group;
     auto at = run_place<capacity>::begin(kept.runs);
-    if (at.live) copy_queries(0, at.tile, head), copy_d_out(at.tile, head);
+    if (at.live) copy_queries(0, at.tile, head), copy_d_out(0, at.tile, head);
     ptx::commit_copies();
 
     philox_key drop_key{};
@@ -113,19 +146,73 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
     const auto own_map = map_tile.from_row(warp_key), own_d_map = d_map_tile.from_row(warp_key);
     float dk[row_tiles][width_blocks][4] = {}, dv[row_tiles][width_blocks][4] = {};
 
+    // Sums of dQ so far: pairs of two blocks of 8 columns side by side, 16 bytes a lane.
+    const auto sums_at = [&](int head, index row, int column) {
+        return reinterpret_cast<float4*>(c.dq_sums + ((head * c.query_tokens + row + g) * shape::width + column)) + t;
+    };
+    [[maybe_unused]] const auto load_sums = [&](auto& dq, bool any, int head, index row, int column, int live) {
+        const float4* const from = sums_at(head, row, column);
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const bool here = any && 16 * m + 8 * h + g < live;
+#pragma unroll
+                for (int d = 0; d < shape::dq_width / 8; d += 2) {
+                    float4 sum = make_float4(0, 0, 0, 0);
+                    if (here) sum = __ldcg(from + (16 * m + 8 * h) * (shape::width / 4) + 2 * d);
+                    dq[m][d][2 * h] = sum.x, dq[m][d][2 * h + 1] = sum.y, dq[m][d + 1][2 * h] = sum.z, dq[m][d + 1][2 * h + 1] = sum.w;
+                }
+            }
+    };
+    [[maybe_unused]] const auto store_sums = [&](const auto& dq, bool last, int head, index row, int column, int live) {
+        if (last) {
+            D* const to = c.dq + (row + g) * c.dq_stride + head * HeadDim + column + 2 * t;
+#pragma unroll
+            for (int m = 0; m < 2; ++m)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    if (16 * m + 8 * h + g >= live) continue;
+#pragma unroll
+                    for (int d = 0; d < shape::dq_width / 8; ++d) {
+                        if (column + 8 * d < HeadDim) store_pair(to + (16 * m + 8 * h) * c.dq_stride + 8 * d, dq[m][d][2 * h], dq[m][d][2 * h + 1]);
+                    }
+                }
+            return;
+        }
+        float4* const to = sums_at(head, row, column);
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                if (16 * m + 8 * h + g >= live) continue;
+#pragma unroll
+                for (int d = 0; d < shape::dq_width / 8; d += 2) {
+                    __stcg(to + (16 * m + 8 * h) * (shape::width / 4) + 2 * d,
+                           make_float4(dq[m][d][2 * h], dq[m][d][2 * h + 1], dq[m][d + 1][2 * h], dq[m][d + 1][2 * h + 1]));
+                }
+            }
+    };
+    [[maybe_unused]] std::int32_t* left_at = nullptr;
+
     for (int stage = 0; at.live; stage = (stage + 1) % shape::query_stages) {
         const score_rule<Score, F> rule(c.numbers, head);
         const float factor = rule.factor();
-        auto next = at;
-        index next_head = head;
-        next.advance(kept.runs);
-        if (!next.live && ++next_head < heads_end) next = run_place<capacity>::begin(kept.runs);
+        const int tile_here = at.tile;
+        const bool tested = at.partial;
+        int next_head = head;
+        at.advance(kept.runs);
+        if (!at.live && ++next_head < heads_end) at = run_place<capacity>::begin(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // queries and dO are here, and nobody reads the last ones nor the last map
         if (shape::query_stages > 1) {
-            if (next.live) copy_queries((stage + 1) % shape::query_stages, next.tile, next_head);
+            if (at.live) {
+                copy_queries((stage + 1) % shape::query_stages, at.tile, next_head);
+                if constexpr (Together) copy_d_out((stage + 1) % shape::d_out_stages, at.tile, next_head);
+            }
             ptx::commit_copies();
         }
+        const typename memory::query_tile d_out_tile{base + memory::d_out + stage % shape::d_out_stages * memory::query_tile::size};
         const typename memory::query_tile query_tile{base + memory::queries + stage * memory::query_tile::size};
 
         float score[row_tiles][query_blocks][4] = {}, dp[row_tiles][query_blocks][4] = {};
@@ -160,11 +247,34 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
             }
         }
 
-        const index query_position = s.query_position + static_cast<index>(at.tile) * shape::queries + warp_query;
+        const index tile_row = s.query_begin + static_cast<index>(tile_here) * shape::queries;
+        if constexpr (Together) {
+            if (threadIdx.x == 0) {
+                if (left_at != nullptr) leave_mark(left_at, block.block);
+                left_at = c.marks + head * c.query_tokens + tile_row;
+                turn now{block.block + 1, false};
+                const bool after = neighbours<capacity>::holds(others.below, tile_here);
+                if (!after || !neighbours<capacity>::holds(others.above, tile_here)) {
+                    const index first = s.query_position + static_cast<index>(tile_here) * shape::queries;
+                    now = find_turn<Pattern>(c.arguments(), s.ordinal, {first, first + live_of(tile_here)},
+                                             {s.key_position, s.key_position + s.key_count}, shape::keys, block.block);
+                }
+                others.now = now;
+            }
+        }
+        const index query_position = s.query_position + static_cast<index>(tile_here) * shape::queries + warp_query;
         const index first_key = s.key_position + first_row;
-        const bool tested = at.partial;
-        row_masks<shape::warp_keys, 1> masks;
-        if (tested) masks.word[0] = Pattern::query_bits(c.arguments(), s.ordinal, first_key + warp_key + lane % shape::warp_keys, query_position);
+        std::uint32_t seen[row_tiles][2][shape::warp_queries / 32];
+        if (tested) {
+            row_masks<shape::warp_keys, shape::warp_queries / 32> masks;
+#pragma unroll
+            for (int w = 0; w < shape::warp_queries / 32; ++w) {
+                masks.word[w] =
+                    Pattern::query_bits(c.arguments(), s.ordinal, first_key + warp_key + lane % shape::warp_keys, query_position + 32 * w);
+            }
+            masks.spread(seen);
+            if constexpr (score_rule<Score, F>::plain) hide(score, seen);
+        }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
             drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, query_position, first_key + warp_key);
@@ -178,8 +288,6 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
             for (int m = 0; m < row_tiles; ++m) {
 #pragma unroll
                 for (int h = 0; h < 2; ++h) {
-                    std::uint32_t seen = ~0u;
-                    if (tested) seen = masks.of(16 * m + 8 * h + g, 0) >> (8 * n + 2 * t);
                     float dropped[2], ds[2];
 #pragma unroll
                     for (int i = 0; i < 2; ++i) {
@@ -190,7 +298,9 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                             x = rule.placed(x, static_cast<float>(apart + 8 * n + i - 16 * m - 8 * h));
                         }
                         float p = ptx::exp2_fast(fmaf(x, factor, -of_query[i].x));
-                        if (tested) p = seen >> i & 1 ? p : 0.0f;
+                        if constexpr (!score_rule<Score, F>::plain) {
+                            if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + i) & 1 ? p : 0.0f;
+                        }
                         float given = dp[m][n][2 * h + i];
                         dropped[i] = p;
                         if constexpr (Score::dropout) {
@@ -205,7 +315,16 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                 }
             }
         }
-        __syncthreads();  // the maps are here
+        if constexpr (Together) {
+            if (threadIdx.x == 0 && others.now.before >= 0) {
+                while (read_mark(left_at) != others.now.before) {
+                }
+            }
+        }
+        __syncthreads();  // the maps are here, and it is our turn
+        [[maybe_unused]] float dq[2][shape::dq_width / 8][4];
+        [[maybe_unused]] const int dq_row = warp % shape::dq_query_warps * 32, dq_column = warp / shape::dq_query_warps * shape::dq_width;
+        if constexpr (Together) load_sums(dq, others.now.before >= 0, head, tile_row + dq_row, dq_column, live_of(tile_here) - dq_row);
 
 #pragma unroll
         for (int q = 0; q < shape::queries; q += depth) {
@@ -222,9 +341,11 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                 }
             }
         }
-        __syncthreads();  // nobody reads this dO any more
-        if (next.live) copy_d_out(next.tile, next_head);
-        ptx::commit_copies();
+        if constexpr (!Together) {
+            __syncthreads();  // nobody reads this dO any more
+            if (at.live) copy_d_out(0, at.tile, next_head);
+            ptx::commit_copies();
+        }
 #pragma unroll
         for (int q = 0; q < shape::queries; q += depth) {
             typename ops::left p[row_tiles];
@@ -240,15 +361,36 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim>::threads, key_g
                 }
             }
         }
+        if constexpr (Together) {
+#pragma unroll
+            for (int k = 0; k < shape::keys; k += depth) {
+                typename ops::left ds[2];
+#pragma unroll
+                for (int m = 0; m < 2; ++m) ds[m] = ops::load_left_transposed(d_map_tile, k, dq_row + 16 * m);
+#pragma unroll
+                for (int d = 0; d < shape::dq_width / 8; d += 2) {
+                    const typename ops::right b = ops::load_right_transposed(key_tile, k, dq_column + 8 * d);
+#pragma unroll
+                    for (int m = 0; m < 2; ++m) {
+                        ops::multiply(dq[m][d], ds[m], b, 0);
+                        ops::multiply(dq[m][d + 1], ds[m], b, 1);
+                    }
+                }
+            }
+            store_sums(dq, others.now.last != 0, head, tile_row + dq_row, dq_column, live_of(tile_here) - dq_row);
+        }
         if (shape::query_stages == 1) {
             __syncthreads();
-            if (next.live) copy_queries(0, next.tile, next_head);
+            if (at.live) copy_queries(0, at.tile, next_head);
             ptx::commit_copies();
         }
-        at = next;
         head = next_head;
     }
     ptx::wait_copies<0>();
+    if constexpr (Together) {
+        __syncthreads();
+        if (threadIdx.x == 0 && left_at != nullptr) leave_mark(left_at, block.block);
+    }
 
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)

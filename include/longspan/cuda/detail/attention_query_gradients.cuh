@@ -32,6 +32,9 @@ struct backward_call {
     D *dq, *dk, *dv;
     index dq_stride, dk_stride, dv_stride;
     const float2* statistics;  ///< [heads][query_tokens]: log-sum-exp in base 2 (+∞ where nothing was seen), delta
+    float* dq_sums;            ///< [heads][query_tokens][width]
+    std::int32_t* marks;       ///< [heads][query_tokens], of the first row of each block of queries: who added last
+    unsigned* counter;         ///< of blocks of keys handed out
     index query_tokens;
     const attention_segment* segments;
     const attention_block *query_blocks, *key_blocks;
@@ -83,14 +86,15 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
         if (threadIdx.x == 0) {
             const index first_query = from.query_position + first_row;
             kept.segment = from;
-            kept.runs.fill(key_runs<Pattern>(c.arguments(), from.ordinal, {first_query, first_query + live_rows},
-                                             {from.key_position, from.key_position + from.key_count}, shape::keys));
+            kept.column = static_cast<int>(blockIdx.y) / c.group * HeadDim;
+            list_key_runs<Pattern, shape::keys>(kept.runs, c.arguments, from.ordinal, {first_query, first_query + live_rows},
+                                                {from.key_position, from.key_position + from.key_count});
         }
     }
     __syncthreads();
 
     const auto copy_stage = [&](int stage, int at) {
-        const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first, column = head / c.group * HeadDim;
+        const index first = static_cast<index>(at) * shape::keys, left = s.key_count - first, column = kept.column;
         const int live = static_cast<int>(left < shape::keys ? left : shape::keys);
         const std::uint32_t place = base + memory::keys + stage * memory::stage;
         tile::copy_rows<shape::threads, HeadDim>(typename memory::key_tile{place}, c.keys + (s.key_begin + first) * c.key_stride + column,
@@ -119,11 +123,12 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
     float dq[row_tiles][width_blocks][4] = {};
 
     for (int stage = 0; at.live; stage = (stage + 1) % shape::stages) {
-        auto next = at;
-        next.advance(kept.runs);
+        const int tile_here = at.tile;
+        const bool partial = at.partial;
+        at.advance(kept.runs);
         ptx::wait_copies<0>();
         __syncthreads();  // this stage is here, and nobody reads the last one
-        if (shape::stages > 1 && next.live) copy_stage((stage + 1) % shape::stages, next.tile);
+        if (shape::stages > 1 && at.live) copy_stage((stage + 1) % shape::stages, at.tile);
         ptx::commit_copies();
         const typename memory::key_tile key_tile{base + memory::keys + stage * memory::stage}, value_tile{key_tile.base + memory::key_tile::size};
 
@@ -159,19 +164,22 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             }
         }
 
-        const index first = static_cast<index>(at.tile) * shape::keys;
+        const index first = static_cast<index>(tile_here) * shape::keys;
         const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
         const index key_position = s.key_position + first, first_query = s.query_position + first_row;
-        const bool tested = at.partial || live_keys < shape::keys;
-        row_masks<shape::warp_rows, shape::keys / 32> masks;
+        const bool tested = partial || live_keys < shape::keys;
+        std::uint32_t seen[row_tiles][2][shape::keys / 32];
         if (tested) {
+            row_masks<shape::warp_rows, shape::keys / 32> masks;
 #pragma unroll
             for (int w = 0; w < shape::keys / 32; ++w) {
                 masks.word[w] = bits_of({0, live_keys}, 32 * w);
-                if (at.partial) {
+                if (partial) {
                     masks.word[w] &= Pattern::key_bits(c.arguments(), s.ordinal, first_query + warp_row + lane % shape::warp_rows, key_position + 32 * w);
                 }
             }
+            masks.spread(seen);
+            if constexpr (score_rule<Score, F>::plain) hide(score, seen);
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
@@ -184,27 +192,26 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             for (int h = 0; h < 2; ++h) {
                 const float log_sum = statistic[m][h].x, delta = statistic[m][h].y;
 #pragma unroll
-                for (int w = 0; w < shape::keys / 32; ++w) {
-                    std::uint32_t seen = ~0u;
-                    if (tested) seen = masks.of(16 * m + 8 * h + g, w) >> (2 * t);
+                for (int n = 0; n < key_blocks; ++n)
 #pragma unroll
-                    for (int i = 0; i < 8; ++i) {
-                        const int n = 4 * w + i / 2, e = 2 * h + i % 2;
+                    for (int i = 0; i < 2; ++i) {
+                        const int e = 2 * h + i;
                         float x = score[m][n][e], slope = rule.natural_scale;
                         if constexpr (!score_rule<Score, F>::plain) {
                             x = rule.capped(x);
                             slope = rule.derivative(x);
-                            x = rule.placed(x, static_cast<float>(apart + 16 * m + 8 * h - 8 * n - i % 2));
+                            x = rule.placed(x, static_cast<float>(apart + 16 * m + 8 * h - 8 * n - i));
                         }
                         float p = ptx::exp2_fast(fmaf(x, factor, -log_sum));
-                        if (tested) p = seen >> (8 * (i / 2) + i % 2) & 1 ? p : 0.0f;
+                        if constexpr (!score_rule<Score, F>::plain) {
+                            if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + i) & 1 ? p : 0.0f;
+                        }
                         float given = dp[m][n][e];
                         if constexpr (Score::dropout) {
-                            given *= drawn.of(16 * m + 8 * h + g, 8 * n + 2 * t + i % 2) >= c.numbers.drop_threshold ? c.numbers.keep_scale : 0.0f;
+                            given *= drawn.of(16 * m + 8 * h + g, 8 * n + 2 * t + i) >= c.numbers.drop_threshold ? c.numbers.keep_scale : 0.0f;
                         }
                         score[m][n][e] = p * (given - delta) * slope;
                     }
-                }
             }
 
 #pragma unroll
@@ -224,10 +231,9 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
         }
         if (shape::stages == 1) {
             __syncthreads();
-            if (next.live) copy_stage(0, next.tile);
+            if (at.live) copy_stage(0, at.tile);
             ptx::commit_copies();
         }
-        at = next;
     }
     ptx::wait_copies<0>();
 

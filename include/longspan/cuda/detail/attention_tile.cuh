@@ -111,6 +111,18 @@ struct run_list {
     }
 };
 
+/// Lists runs by one thread, once per block of work: out of line, so that its registers are not the kernel's.
+template <class Pattern, int Tile>
+__device__ __noinline__ void list_key_runs(run_list<key_capacity<Pattern>>& list, const pattern_values<typename Pattern::arguments>& arguments,
+                                           index ordinal, interval queries, interval key_range) {
+    list.fill(key_runs<Pattern>(arguments(), ordinal, queries, key_range, Tile));
+}
+template <class Pattern, int Tile>
+__device__ __noinline__ void list_query_runs(run_list<query_capacity<Pattern>>& list, const pattern_values<typename Pattern::arguments>& arguments,
+                                             index ordinal, interval keys, interval query_range) {
+    list.fill(query_runs<Pattern>(arguments(), ordinal, keys, query_range, Tile));
+}
+
 /// A place in a run_list.
 template <int Capacity>
 struct run_place {
@@ -133,6 +145,7 @@ struct run_place {
 template <int Capacity>
 struct block_memory {
     attention_segment segment;
+    int column;  ///< where the head of keys begins
     run_list<Capacity> runs;
 };
 
@@ -141,8 +154,23 @@ template <int Rows, int Words>
 struct row_masks {
     std::uint32_t word[Words];
 
-    __device__ __forceinline__ std::uint32_t of(int row, int i) const { return __shfl_sync(~0u, word[i], row); }
+    /// To the lanes that hold a row's sums: bits 8·n and 8·n + 1 of a word are their columns of block n.
+    __device__ __forceinline__ void spread(std::uint32_t (&seen)[Rows / 16][2][Words]) const {
+#pragma unroll
+        for (int i = 0; i < Rows / 8 * Words; ++i) {
+            const int row = i / Words * 8;
+            seen[row / 16][row / 8 % 2][i % Words] = __shfl_sync(~0u, word[i % Words], row + tile::lane_id() / 4) >> (tile::lane_id() % 4 * 2);
+        }
+    }
 };
+template <int Tiles, int Blocks>
+__device__ __forceinline__ void hide(float (&score)[Tiles][Blocks][4], const std::uint32_t (&seen)[Tiles][2][Blocks / 4]) {
+#pragma unroll
+    for (int i = 0; i < Tiles * Blocks * 4; ++i) {
+        const int m = i / (Blocks * 4), n = i / 4 % Blocks, e = i % 4;
+        if (!(seen[m][e / 2][n / 4] >> (n % 4 * 8 + e % 2) & 1)) score[m][n][e] = -std::numeric_limits<float>::infinity();
+    }
+}
 
 /// The bytes of dropout for Rows queries of a warp against Columns keys, in the warp's own piece of shared memory; `draw` by the
 /// whole warp.

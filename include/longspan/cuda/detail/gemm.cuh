@@ -17,11 +17,22 @@ inline cublas::cublas() {
     check(cudaGetDevice(&device), "opening cuBLASLt");
     check(cudaGetDeviceProperties(&properties, device), "opening cuBLASLt");
     detail::check_blas(cublasLtCreate(&handle_), "opening cuBLASLt");
+    const float one = 1;
+    cudaError_t code = cudaMalloc(reinterpret_cast<void**>(&one_), sizeof one);
+    if (code == cudaSuccess) code = cudaMemcpy(one_, &one, sizeof one, cudaMemcpyHostToDevice);
+    if (code != cudaSuccess) {
+        cudaFree(one_);
+        cublasLtDestroy(handle_);
+        check(code, "opening cuBLASLt", sizeof one);
+    }
     machine_ = std::string(properties.name) + ", cuBLASLt " + std::to_string(cublasLtGetVersion());
     plans_.reserve(256);  // more than a step has; past it a first use grows the list
 }
 
-inline cublas::~cublas() { cublasLtDestroy(handle_); }
+inline cublas::~cublas() {
+    cudaFree(one_);
+    cublasLtDestroy(handle_);
+}
 
 inline std::vector<std::string> cublas::choices() const {
     std::vector<std::string> lines{machine_};
@@ -73,8 +84,8 @@ inline bool cublas::reuse(const std::vector<std::string>& lines) {
     return true;
 }
 
-inline void cublas::run(stream_ref stream, const char* op, const detail::product& shape, const detail::product_operands& at,
-                        std::byte* workspace) {
+inline void cublas::run(stream_ref stream, const char* op, const detail::product& shape, detail::product_operands at, std::byte* workspace) {
+    at.one = one_;
     const std::uint64_t hash = shape.hash();
     for (detail::product_plan& plan : plans_)
         if (plan.hash() == hash && plan.shape() == shape) return plan.run(handle_, stream, op, at, workspace);
@@ -106,6 +117,9 @@ void multiply(stream_ref stream, cublas& blas, const char* op, product p, const 
     if (p.workspace > 0) expect_pointer(op, "a workspace", workspace, workspace_alignment);
     at.a = a.data, at.b = b.data, at.c = c.data, at.d = d.data;
     p.lda = a.stride, p.ldb = b.stride, p.ldc = c.stride, p.ldd = d.stride;
+    // Told on the host that it adds 1 times what it overwrites, the library rounds the product to a two-byte format and lets the
+    // memory add: two roundings. It cannot know what a factor on the device is, and adds before it rounds.
+    p.factors_on_device = p.add != 0 && sizeof(D) == 2 && at.c == at.d;
     p.align_a = alignment_class(at.a, sizeof(A)), p.align_b = alignment_class(at.b, sizeof(B));
     p.align_c = alignment_class(at.c, sizeof(D)), p.align_d = alignment_class(at.d, sizeof(D));
     blas.run(stream, op, p, at, p.workspace > 0 ? workspace : nullptr);

@@ -49,29 +49,48 @@ void add_table_gradient(stream_ref stream, cublas& blas, const char* op, const m
     multiply(stream, blas, op, p, x, dz, constants(dw), dw, {}, workspace);
 }
 
-/// Puts rows of logits through the softmax: losses and, with Keep, dz.
+/// The kernel that reads rows once; false, and nothing runs, where a row fits no cluster or there are none.
 template <index Vocabulary, class T, bool Keep>
-void launch_cross_entropy_rows(stream_ref stream, const char* op, const loss_rows& about, index rows, const float* logits, T* dz) {
+bool softmax_in_registers(stream_ref stream, const char* op, const loss_rows& about, index rows, index lead, int* notes, const float* logits,
+                          T* dz) {
     constexpr row_split split = split_row(Vocabulary);
     if constexpr (split.ctas > 0) {
         const auto kernel = cross_entropy_rows_in_registers<Vocabulary, T, Keep>;
-        if (split.ctas == 1 || clusters_run(op, reinterpret_cast<const void*>(kernel))) {
-            cudaLaunchAttribute cluster{};
-            cluster.id = cudaLaunchAttributeClusterDimension;
-            cluster.val.clusterDim.x = split.ctas > 1 ? split.ctas : 1;
-            cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-            cudaLaunchConfig_t config{};
-            config.gridDim = dim3(static_cast<unsigned>(rows * split.ctas));
-            config.blockDim = dim3(split.threads);
-            config.stream = stream;
-            config.attrs = &cluster;
-            config.numAttrs = split.ctas > 1 ? 1 : 0;
-            check(cudaLaunchKernelEx(&config, kernel, about, logits, dz), op);
-            return;
-        }
+        if (split.ctas > 1 && !clusters_run(op, reinterpret_cast<const void*>(kernel))) return false;
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(split.coming())), op, split.coming());
+        cudaLaunchAttribute cluster{};
+        cluster.id = cudaLaunchAttributeClusterDimension;
+        cluster.val.clusterDim.x = split.ctas;
+        cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3(static_cast<unsigned>((rows < split.clusters() ? rows : split.clusters()) * split.ctas));
+        config.blockDim = dim3(split.threads);
+        config.dynamicSmemBytes = static_cast<std::size_t>(split.coming());
+        config.stream = stream;
+        config.attrs = &cluster;
+        config.numAttrs = split.ctas > 1 ? 1 : 0;
+        const loss_claims claims{static_cast<int>(rows), static_cast<int>(lead), notes, notes + 1};
+        check(cudaLaunchKernelEx(&config, kernel, about, claims, logits, dz), op);
+        return true;
+    } else {
+        return false;
     }
-    cross_entropy_rows<Vocabulary, T, Keep><<<static_cast<unsigned>(rows), loss_threads(Vocabulary), 0, stream>>>(about, logits, dz);
-    check_launch(op);
+}
+
+/// Puts a part's logits through the softmax: sums for the losses and, with Keep, dz. `lead`: by how many rows of dz its place
+/// lies ahead of the logits, where dz is the smaller.
+template <index Vocabulary, class T, bool Keep>
+void softmax_of_part(stream_ref stream, const char* op, loss_rows about, index rows, index lead, int* notes, const float* logits, T* dz) {
+    if (softmax_in_registers<Vocabulary, T, Keep>(stream, op, about, rows, lead, notes, logits, dz)) return;
+    for (index done = 0, until = 0; done < rows; done = until) {
+        until = !Keep || sizeof(T) == sizeof(float) ? rows : loss_rows_until(lead, done, rows);
+        loss_rows here = about;
+        here.targets += done, here.softmax += done;
+        if (here.token_weights != nullptr) here.token_weights += done;
+        cross_entropy_rows<Vocabulary, T, Keep><<<static_cast<unsigned>(until - done), loss_threads(Vocabulary), 0, stream>>>(
+            here, logits + done * loss_stride(Vocabulary), Keep ? dz + done * loss_stride(Vocabulary) : nullptr);
+        check_launch(op);
+    }
 }
 
 /// `gradients(first token, rows, dz, workspace)` is called when a window's dz is on its way, where Keep is set.
@@ -83,24 +102,23 @@ void cross_entropy_windows(stream_ref stream, cublas& blas, const char* op, matr
     constexpr index stride = loss_stride(Vocabulary);
     constexpr bytes row_bytes = stride * bytes{sizeof(T)}, logits_bytes = stride * bytes{sizeof(float)};
     auto* const softmax = reinterpret_cast<float4*>(workspace);
-    std::byte* const rows_at = workspace + loss_softmax_bytes(window);
-    const bytes room = loss_rows_bytes<T>(window, Vocabulary);
+    auto* const notes = reinterpret_cast<int*>(softmax + window);
+    std::byte* const rows_at = workspace + loss_notes_bytes(window);
+    const bytes room = loss_rows_bytes<T>(window, Vocabulary) / row_bytes * row_bytes;
     const float* const weights = options.token_weights;
     for (index begin = 0; begin < x.rows; begin += window) {
         const index rows = begin + window < x.rows ? window : x.rows - begin;
+        check(cudaMemsetAsync(notes, 0, static_cast<std::size_t>(2 * window) * sizeof(int), stream), op);
         for (index part = 0, tokens = 0; part < rows; part += tokens) {
             tokens = loss_part<T>(window, Vocabulary, part, rows);
-            const bytes first = part * row_bytes, last = sizeof(T) == sizeof(float) ? first : (room - tokens * logits_bytes) / 256 * 256;
+            const index token = begin + part;
+            const bytes first = part * row_bytes, last = sizeof(T) == sizeof(float) ? first : room - tokens * logits_bytes;
             auto* const logits = reinterpret_cast<float*>(rows_at + last);
-            multiply_logits<Operand>(stream, blas, x.row_range(begin + part, tokens), w, matrix_view<float>{logits, tokens, Vocabulary, stride});
-            for (index done = 0, until = 0; done < tokens; done = until) {
-                until = Keep ? loss_rows_until<T>(Vocabulary, first, last, done, tokens) : tokens;
-                const index token = begin + part + done;
-                const loss_rows about{targets + token, weights == nullptr ? nullptr : weights + token, options.scale,
-                                      static_cast<float>(options.smoothing), softmax + part + done};
-                launch_cross_entropy_rows<Vocabulary, T, Keep>(stream, op, about, until - done, logits + done * stride,
-                                                               reinterpret_cast<T*>(rows_at + first + done * row_bytes));
-            }
+            multiply_logits<Operand>(stream, blas, x.row_range(token, tokens), w, matrix_view<float>{logits, tokens, Vocabulary, stride});
+            const loss_rows about{targets + token, weights == nullptr ? nullptr : weights + token, options.scale,
+                                  static_cast<float>(options.smoothing), softmax + part};
+            softmax_of_part<Vocabulary, T, Keep>(stream, op, about, tokens, (last - first) / row_bytes, notes + 2 * part, logits,
+                                                 reinterpret_cast<T*>(rows_at + first));
         }
         cross_entropy_totals<Vocabulary><<<1, 256, 0, stream>>>({targets + begin, weights == nullptr ? nullptr : weights + begin, softmax,
                                                                  options.smoothing, rows, begin,

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From a row of logits to its loss and its dz, read once and written once: a row waits in the registers of one CTA, or of a
-// cluster of 2, 4 or 8 that share their sums through each other's shared memory (sm_90 and later). Each exponential is taken
-// once, against the greatest logit of its own thread; what is left to do when the row's sum is known is one fma an element.
+// cluster of 2, 4 or 8 that share their sums through each other's shared memory (sm_90 and later), while the next one is on its
+// way into shared memory. Each exponential is taken once, against the greatest logit of its own thread; what is left to do when
+// the row's sum is known is one fma an element.
 //
-// dz may lie on the row's own logits: a cluster's barrier stands between its last read and its first write.
+// Logits shrink into dz in place: dz of row r may fall on the logits of an earlier row. Clusters claim rows in order and tell
+// when a row has been read; who would write over it waits for that. It was claimed before, by a cluster that runs.
 #pragma once
 
 #include <longspan/cuda/check.cuh>
@@ -18,6 +20,10 @@ struct row_split {
     [[nodiscard]] constexpr index capacity() const { return index{4} * ctas * threads * fours; }
     /// CTAs that the registers of a multiprocessor should hold: while one waits for its cluster another loads.
     [[nodiscard]] constexpr int resident() const { return fours > 8 ? 1 : 1024 / threads; }
+    /// Clusters of a launch: what 132 multiprocessors hold. Which of them takes a row changes no bit.
+    [[nodiscard]] constexpr int clusters() const { return 132 * resident() / ctas; }
+    /// Shared memory for the row to come.
+    [[nodiscard]] constexpr bytes coming() const { return bytes{16} * threads * fours; }
 };
 [[nodiscard]] constexpr row_split split_row(index vocabulary) {
     const index fours = ceil_div(vocabulary, 4);
@@ -41,6 +47,12 @@ __device__ inline unsigned cluster_rank() {
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 /// Writes to the same variable in the shared memory of another CTA of the cluster.
+__device__ inline void store_in(unsigned rank, int* variable, int value) {
+    const auto here = static_cast<unsigned>(__cvta_generic_to_shared(variable));
+    unsigned there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
+    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(there), "r"(value) : "memory");
+}
 __device__ inline void store_in(unsigned rank, float4* variable, float4 value) {
     const auto here = static_cast<unsigned>(__cvta_generic_to_shared(variable));
     unsigned there;
@@ -51,8 +63,25 @@ __device__ inline void store_in(unsigned rank, float4* variable, float4 value) {
 __device__ inline unsigned cluster_rank() { __trap(); }
 __device__ inline void cluster_arrive() {}
 __device__ inline void cluster_wait() {}
+__device__ inline void store_in(unsigned, int*, int) {}
 __device__ inline void store_in(unsigned, float4*, float4) {}
 #endif
+
+/// 16 bytes on their way into shared memory, past the registers and L1.
+__device__ inline void copy_ahead(float4* to, const float4* from) {
+    const auto there = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(there), "l"(from) : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// A flag that says: what was read before it was set may be written over.
+__device__ inline int load_flag(const int* flag) {
+    int value;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+    return value;
+}
+__device__ inline void store_flag(int* flag) { asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(flag), "r"(1) : "memory"); }
 
 /// Whether this device runs clusters and the kernel was compiled for them.
 inline bool clusters_run(const char* op, const void* kernel) {
@@ -65,97 +94,151 @@ inline bool clusters_run(const char* op, const void* kernel) {
     return compiled.ptxVersion >= 90;
 }
 
-/// A cluster per row of logits [rows, v]; with Keep, dz goes to gradients [rows, v].
+/// Rows of one launch, and what its clusters tell each other: zeros at first.
+struct loss_claims {
+    int rows;
+    int lead;      // dz of row r falls on the logits of row (r - lead) / 2; below 0: on no other's
+    int* claimed;  // rows taken so far
+    int* read;     // [rows] set when a row's logits are needed no more
+};
+
+/// Persistent clusters over rows of logits [rows, v]; with Keep, dz goes to gradients [rows, v].
 template <index Vocabulary, class T, bool Keep>
 __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocabulary).resident())
-    cross_entropy_rows_in_registers(loss_rows rows, const float* logits, T* gradients) {
+    cross_entropy_rows_in_registers(loss_rows about, loss_claims claims, const float* logits, T* gradients) {
     constexpr row_split split = split_row(Vocabulary);
     constexpr index stride = loss_stride(Vocabulary);
     constexpr int whole = static_cast<int>(Vocabulary / 4), reached = static_cast<int>(ceil_div(Vocabulary, 4));
     constexpr int tail = static_cast<int>(Vocabulary % 4);  // elements of the row's last, partial four
     constexpr bool exact = split.capacity() == Vocabulary;  // no thread reaches beyond the row
+    constexpr bool clustered = split.ctas > 1;
+    extern __shared__ float4 coming[];                      // [fours][threads]: each thread reads what it asked for itself
+    __shared__ alignas(16) float4 of_cta[2][split.ctas];    // greatest, powers, logits, the target's logit: of a row and the next
+    __shared__ int then[2];                                 // the row after the next
     const int thread = static_cast<int>(threadIdx.x);
-    const unsigned rank = split.ctas > 1 ? cluster_rank() : 0;
-    const int r = static_cast<int>(blockIdx.x) / split.ctas;
-    const float* const row = logits + static_cast<index>(r) * stride;
+    const unsigned rank = clustered ? cluster_rank() : 0;
     const int first = static_cast<int>(rank) * split.threads * split.fours + thread;  // this thread's first four
     const bool leads = rank == 0 && thread == 0;
 
-    const std::int32_t target = target_of(rows.targets, r, Vocabulary);
-    if (target < 0) {
-        if constexpr (Keep) {
+    const auto ask = [&](int row) {
+        if (row < claims.rows && target_of(about.targets, row, Vocabulary) >= 0) {
+            const float4* const from = reinterpret_cast<const float4*>(logits + row * stride);
 #pragma unroll
             for (int a = 0; a < split.fours; ++a)
-                if (exact || first + a * split.threads < reached)
-                    reinterpret_cast<four<T>*>(gradients + static_cast<index>(r) * stride)[first + a * split.threads] = four<T>{};
+                if (exact || first + a * split.threads < reached)  // a partial four ends in the row's padding
+                    copy_ahead(&coming[a * split.threads + thread], from + first + a * split.threads);
         }
-        return;
-    }
-    if constexpr (split.ctas > 1) cluster_arrive();  // this CTA's shared memory is there to be written to
-    const float at_target = leads ? row[target] : 0.0f;
+        commit_copies();
+    };
+    const auto tell = [&](int slot, int row) {  // the leader's choice, to every CTA
+        if (rank == 0 && thread < split.ctas) {
+            if constexpr (clustered) store_in(static_cast<unsigned>(thread), &then[slot], row);
+            else then[slot] = row;
+        }
+    };
+    const auto meet = [&] {
+        if constexpr (clustered) cluster_arrive(), cluster_wait();
+        else __syncthreads();
+    };
 
-    float4 z[split.fours];
-#pragma unroll
-    for (int a = 0; a < split.fours; ++a) {
-        const int q = first + a * split.threads;
-        z[a] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-        if (exact || q < whole) {
-            z[a] = __ldcs(reinterpret_cast<const float4*>(row) + q);
-        } else if (tail > 0 && q == whole) {
-            z[a].x = row[4 * q];
-            if constexpr (tail > 1) z[a].y = row[4 * q + 1];
-            if constexpr (tail > 2) z[a].z = row[4 * q + 2];
+    meet();  // every CTA's shared memory is there to be written to
+    int row = leads ? atomicAdd(claims.claimed, 2) : 0;
+    if (thread < 32) {
+        row = __shfl_sync(~0u, row, 0);
+        tell(1, row);
+    }
+    meet();
+    row = then[1];
+    int next = row + 1;
+    ask(row);
+    for (int slot = 0; row < claims.rows; slot ^= 1) {
+        const std::int32_t target = target_of(about.targets, row, Vocabulary);
+        const int under = Keep && sizeof(T) == 2 && row >= claims.lead ? (row - claims.lead) / 2 : -1;
+        int after = 0, free = 1;
+        if (leads) {  // asked for now, needed later
+            after = atomicAdd(claims.claimed, 1);
+            if (under >= 0) free = load_flag(claims.read + under);
         }
-    }
-    softmax_part mine{-INFINITY, 0, 0};
+        wait_for_copies();
+        float4 z[split.fours];
+        float hit = 0;
+        softmax_part mine{-INFINITY, 0, 0};
+        float base = 0;
+        if (target >= 0) {
+            if (leads) hit = logits[row * stride + target];
 #pragma unroll
-    for (int a = 0; a < split.fours; ++a) {
-        mine.greatest = fmaxf(mine.greatest, fmaxf(fmaxf(z[a].x, z[a].y), fmaxf(z[a].z, z[a].w)));
-        if (exact || first + a * split.threads < whole) mine.logits += (z[a].x + z[a].y) + (z[a].z + z[a].w);
-        else if (tail > 0 && first + a * split.threads == whole) mine.logits += z[a].x + (tail > 1 ? z[a].y : 0) + (tail > 2 ? z[a].z : 0);
-    }
-    const float base = mine.greatest == -INFINITY ? 0.0f : mine.greatest;  // a thread beyond the row: all its powers are 0
-#pragma unroll
-    for (int a = 0; a < split.fours; ++a) {
-        z[a].x = exponential<T>(z[a].x - base), z[a].y = exponential<T>(z[a].y - base);
-        z[a].z = exponential<T>(z[a].z - base), z[a].w = exponential<T>(z[a].w - base);
-        mine.powers += (z[a].x + z[a].y) + (z[a].z + z[a].w);
-    }
-
-    __shared__ alignas(16) float4 of_cta[split.ctas];  // greatest, powers, logits, the target's logit
-    const softmax_part here = merge_over_cta<T, split.threads>(mine);
-    if constexpr (split.ctas > 1) {
-        cluster_wait();
-        if (thread < 32) {
-            const float hit = __shfl_sync(~0u, at_target, 0);
-            if (thread < split.ctas) store_in(static_cast<unsigned>(thread), &of_cta[rank], {here.greatest, here.powers, here.logits, hit});
-        }
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        if (thread == 0) of_cta[0] = {here.greatest, here.powers, here.logits, at_target};
-        __syncthreads();
-    }
-    const float4 part = of_cta[thread % split.ctas];  // one each, not all in every thread: rows fill the registers
-    const softmax_part total = merge_over_lanes<T, split.ctas>({part.x, part.y, part.z});
-    if constexpr (Keep) {
-        const gradient_factors factors = factors_of(rows, r, Vocabulary, total.powers);
-        const float multiplier = factors.multiplier * exponential<T>(base - total.greatest);
-        const int hit_at = target / 4 - first;  // a multiple of the threads in the one thread that holds the target
-#pragma unroll
-        for (int a = 0; a < split.fours; ++a) {
-            const int q = first + a * split.threads;
-            if (!exact && q >= reached) continue;
-            float4 dz{fmaf(z[a].x, multiplier, factors.uniform), fmaf(z[a].y, multiplier, factors.uniform),
-                      fmaf(z[a].z, multiplier, factors.uniform), fmaf(z[a].w, multiplier, factors.uniform)};
-            if (a * split.threads == hit_at) {
-                dz.x -= target % 4 == 0 ? factors.hit : 0.0f, dz.y -= target % 4 == 1 ? factors.hit : 0.0f;
-                dz.z -= target % 4 == 2 ? factors.hit : 0.0f, dz.w -= target % 4 == 3 ? factors.hit : 0.0f;
+            for (int a = 0; a < split.fours; ++a) {
+                const int q = first + a * split.threads;
+                z[a] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+                if (exact || q < reached) z[a] = coming[a * split.threads + thread];
+                if (!exact && tail > 0 && q == whole) {
+                    if (tail < 2) z[a].y = -INFINITY;
+                    if (tail < 3) z[a].z = -INFINITY;
+                    z[a].w = -INFINITY;
+                }
+                mine.greatest = fmaxf(mine.greatest, fmaxf(fmaxf(z[a].x, z[a].y), fmaxf(z[a].z, z[a].w)));
+                if (exact || q < whole) mine.logits += (z[a].x + z[a].y) + (z[a].z + z[a].w);
+                else if (tail > 0 && q == whole) mine.logits += z[a].x + (tail > 1 ? z[a].y : 0) + (tail > 2 ? z[a].z : 0);
             }
-            reinterpret_cast<four<T>*>(gradients + static_cast<index>(r) * stride)[q] = round_four<T>(dz.x, dz.y, dz.z, dz.w);
         }
+        asm volatile("" ::"f"(mine.greatest) : "memory");  // the row has left its place for the next
+        ask(next);
+        if (target >= 0) {
+            base = mine.greatest == -INFINITY ? 0.0f : mine.greatest;  // a thread beyond the row: all its powers are 0
+#pragma unroll
+            for (int a = 0; a < split.fours; ++a) {
+                z[a].x = exponential<T>(z[a].x - base), z[a].y = exponential<T>(z[a].y - base);
+                z[a].z = exponential<T>(z[a].z - base), z[a].w = exponential<T>(z[a].w - base);
+                mine.powers += (z[a].x + z[a].y) + (z[a].z + z[a].w);
+            }
+        }
+        const softmax_part here = merge_over_cta<T, split.threads>(mine);
+        if (thread < 32) {
+            hit = __shfl_sync(~0u, hit, 0);
+            if (thread < split.ctas) {
+                const float4 sums{here.greatest, here.powers, here.logits, hit};
+                if constexpr (clustered) store_in(static_cast<unsigned>(thread), &of_cta[slot][rank], sums);
+                else of_cta[slot][0] = sums;
+            }
+            tell(slot, __shfl_sync(~0u, after, 0));
+            if (leads) {
+                while (free == 0) free = load_flag(claims.read + under);
+            }
+            __syncwarp();
+        }
+        meet();
+        if (Keep && leads) store_flag(claims.read + row);  // what all CTAs hold of it is in registers
+        const float4 part = of_cta[slot][thread % split.ctas];  // one each, not all in every thread: rows fill the registers
+        const softmax_part total = merge_over_lanes<T, split.ctas>({part.x, part.y, part.z});
+        if constexpr (Keep) {
+            four<T>* const out = reinterpret_cast<four<T>*>(gradients + row * stride);
+            gradient_factors factors{};
+            float multiplier = 0;
+            if (target >= 0) {
+                factors = factors_of(about, row, Vocabulary, total.powers);
+                multiplier = factors.multiplier * exponential<T>(base - total.greatest);
+            }
+            const int hit_at = target / 4 - first;  // a multiple of the threads in the one thread that holds the target
+#pragma unroll
+            for (int a = 0; a < split.fours; ++a) {
+                const int q = first + a * split.threads;
+                if (!exact && q >= reached) continue;
+                float4 dz{0, 0, 0, 0};
+                if (target >= 0) {
+                    dz = {fmaf(z[a].x, multiplier, factors.uniform), fmaf(z[a].y, multiplier, factors.uniform),
+                          fmaf(z[a].z, multiplier, factors.uniform), fmaf(z[a].w, multiplier, factors.uniform)};
+                    if (a * split.threads == hit_at) {
+                        dz.x -= target % 4 == 0 ? factors.hit : 0.0f, dz.y -= target % 4 == 1 ? factors.hit : 0.0f;
+                        dz.z -= target % 4 == 2 ? factors.hit : 0.0f, dz.w -= target % 4 == 3 ? factors.hit : 0.0f;
+                    }
+                }
+                out[q] = round_four<T>(dz.x, dz.y, dz.z, dz.w);
+            }
+        }
+        if (leads && target >= 0) about.softmax[row] = {total.greatest, total.powers, total.logits, of_cta[slot][0].w};
+        row = next;
+        next = then[slot];
     }
-    if (leads) rows.softmax[r] = {total.greatest, total.powers, total.logits, of_cta[0].w};
 }
 
 }  // namespace longspan::cuda::detail

@@ -43,6 +43,7 @@ struct product {
     std::int64_t compute = CUBLAS_COMPUTE_32F;                 ///< cublasComputeType_t
     std::int64_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;         ///< cublasLtEpilogue_t
     std::int64_t add = 0;                                      ///< whether c is added
+    std::int64_t factors_on_device = 0;                        ///< whether the factors 1 are read from device memory
     std::int64_t lda = 0, ldb = 0, ldc = 0, ldd = 0, ldaux = 0;
     std::int64_t align_a = 0, align_b = 0, align_c = 0, align_d = 0;  ///< bytes: 256, 16, or an element
     std::int64_t workspace = gemm_workspace;                   ///< bytes that the choice may use
@@ -55,7 +56,7 @@ struct product {
     static void for_each_field(Self& p, F&& f) {
         f("m", p.m), f("n", p.n), f("k", p.k), f("transpose_a", p.transpose_a), f("transpose_b", p.transpose_b);
         f("type", p.type), f("type_d", p.type_d), f("type_bias", p.type_bias), f("compute", p.compute);
-        f("epilogue", p.epilogue), f("add", p.add), f("lda", p.lda), f("ldb", p.ldb), f("ldc", p.ldc), f("ldd", p.ldd);
+        f("epilogue", p.epilogue), f("add", p.add), f("factors_on_device", p.factors_on_device), f("lda", p.lda), f("ldb", p.ldb), f("ldc", p.ldc), f("ldd", p.ldd);
         f("ldaux", p.ldaux), f("align_a", p.align_a), f("align_b", p.align_b), f("align_c", p.align_c);
         f("align_d", p.align_d), f("workspace", p.workspace), f("tile", p.tile);
     }
@@ -79,6 +80,7 @@ struct product_operands {
     void* d = nullptr;
     void* bias = nullptr;  ///< read, or written by the epilogues that sum a bias' gradient
     void* aux = nullptr;
+    const float* one = nullptr;  ///< device memory that holds 1
 };
 
 /// The alignment that a choice may count on: 256 bytes in an arena, 16 in a view of columns, else an element's.
@@ -97,6 +99,7 @@ public:
         set(CUBLASLT_MATMUL_DESC_TRANSA, static_cast<std::int32_t>(shape.transpose_a));
         set(CUBLASLT_MATMUL_DESC_TRANSB, static_cast<std::int32_t>(shape.transpose_b));
         set(CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(shape.epilogue));
+        if (shape.factors_on_device != 0) set(CUBLASLT_MATMUL_DESC_POINTER_MODE, static_cast<std::int32_t>(CUBLASLT_POINTER_MODE_DEVICE));
         if (has_bias()) set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(shape.type_bias));
         if (has_aux()) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, shape.ldaux);
         layout(a_, type, shape.m, shape.k, shape.transpose_a != CUBLAS_OP_N, shape.lda);
@@ -146,8 +149,10 @@ public:
     void run(cublasLtHandle_t handle, cudaStream_t stream, const char* op, const product_operands& at, std::byte* workspace) {
         if (has_bias()) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
         if (has_aux()) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, at.aux);
-        const float one = 1, beta = shape_.add != 0 ? 1.0f : 0.0f;
-        check_blas(cublasLtMatmul(handle, &description_, &one, at.a, &a_, at.b, &b_, &beta, shape_.add != 0 ? at.c : at.d, &c_, at.d, &d_,
+        const float host_one = 1, host_zero = 0;
+        const float* const alpha = shape_.factors_on_device != 0 ? at.one : &host_one;
+        const float* const beta = shape_.add == 0 ? &host_zero : alpha;
+        check_blas(cublasLtMatmul(handle, &description_, alpha, at.a, &a_, at.b, &b_, beta, shape_.add != 0 ? at.c : at.d, &c_, at.d, &d_,
                              &algorithm_, workspace, workspace == nullptr ? 0 : static_cast<std::size_t>(shape_.workspace), stream),
               op);
     }

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bodies of cuda/runtime.cuh.
+#pragma once
+
+#include <longspan/cuda/runtime.cuh>
+
+namespace longspan::cuda {
+
+namespace detail {
+
+template <int = 0>
+__global__ void nothing() {}
+
+inline void expect_device(bytes needed) {
+    int count = 0;
+    if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess || count == 0) {
+        (void)cudaGetLastError();
+        throw device_error("a trainer on cuda::device", cudaGetErrorName(code), "no NVIDIA GPU answers; the host backend needs none");
+    }
+    int device = 0;
+    cuda::check(cudaGetDevice(&device), "a trainer on cuda::device");
+    cudaDeviceProp properties{};
+    cuda::check(cudaGetDeviceProperties(&properties, device), "a trainer on cuda::device");
+    const std::string gpu = std::string(properties.name) + " (compute capability " + std::to_string(properties.major) + "." +
+                            std::to_string(properties.minor) + ")";
+    if (properties.major < 8)
+        throw device_error("a trainer on cuda::device", "too old a GPU", "expected compute capability 8.0 or later, got " + gpu);
+    cudaFuncAttributes attributes{};
+    if (cudaFuncGetAttributes(&attributes, nothing<>) != cudaSuccess) {
+        (void)cudaGetLastError();
+        throw device_error("a trainer on cuda::device", "another architecture", "this program holds no code for " + gpu + "; build it with CMAKE_CUDA_ARCHITECTURES=native");
+    }
+    std::size_t free = 0, total = 0;
+    cuda::check(cudaMemGetInfo(&free, &total), "a trainer on cuda::device");
+    expects<out_of_memory>(needed + reserve <= static_cast<bytes>(free), [&] {
+        return "the plan needs " + std::to_string(needed) + " bytes and " + std::to_string(reserve) +
+               " more are kept for the driver, libraries and the recorded step; of the " + std::to_string(total) + " bytes of the " + gpu + ", " +
+               std::to_string(free) + " are free: the plan fits a budget of at most " +
+               std::to_string(static_cast<bytes>(free) > reserve ? static_cast<bytes>(free) - reserve : 0) + " bytes";
+    });
+}
+
+}  // namespace detail
+
+inline device::runtime::runtime(bytes size, bytes batch)
+    : checked_((detail::expect_device(size), nullptr)),
+      block_("the plan's block", size),
+      batch_size_(round_up(batch, device::alignment)),
+      batches_("batches on their way", batch_size_ * batches),
+      requests_("requests on their way", requests * slot_size),
+      answers_("answers on their way", slots * slot_size) {
+    (void)checked_;
+    for (index slot = 0; slot < slots; ++slot) give_back(slot);
+}
+
+inline device::runtime::~runtime() { cudaStreamSynchronize(stream()); }
+
+template <class Work>
+void device::runtime::replay(index number, Work&& work) {
+    const auto i = static_cast<std::size_t>(number);
+    if (recordings_.size() <= i) recordings_.resize(i + 1);
+    recording& made = recordings_[i];
+    if (made.graph.recorded()) return made.graph.launch(stream());
+    if (!graphs_in_use_ || !made.warm) {
+        work();
+        made.warm = true;
+        return;
+    }
+    made.graph = owned_graph::capture(stream(), work);
+    made.graph.launch(stream());
+}
+
+inline void device::runtime::next_batch() {
+    section_ = (section_ + 1) % static_cast<std::size_t>(batches);
+    sections_[section_].gone.wait();
+    section_used_ = 0;
+}
+
+inline void device::runtime::stage_bytes(const void* from, void* to, bytes size) {
+    expects(section_used_ + size <= batch_size_, [&] {
+        return "staging a batch: expected arrays of at most " + std::to_string(batch_size_) + " bytes, got " + std::to_string(section_used_ + size);
+    });
+    std::byte* const pinned = batches_.bytes_of().data() + static_cast<bytes>(section_) * batch_size_ + section_used_;
+    std::memcpy(pinned, from, static_cast<std::size_t>(size));
+    check(cudaMemcpyAsync(to, pinned, static_cast<std::size_t>(size), cudaMemcpyHostToDevice, stream()), "staging a batch", size);
+    section_used_ += round_up(size, device::alignment);
+}
+
+inline void device::runtime::send_bytes(const void* from, void* to, std::size_t size) {
+    const index slot = request_++ % requests;
+    const owned_event& gone = request_gone_[static_cast<std::size_t>(slot)];
+    gone.wait();
+    std::byte* const pinned = requests_.bytes_of().data() + slot * slot_size;
+    std::memcpy(pinned, from, size);
+    check(cudaMemcpyAsync(to, pinned, size, cudaMemcpyHostToDevice, stream()), "sending a request");
+    gone.record(stream());
+}
+
+inline index device::runtime::fetch_bytes(const void* from, std::size_t size) {
+    expects(free_count_ > 0, [] { return std::string("fetch: more answers are under way than there is room for; ask for some first"); });
+    const index slot = free_slots_[static_cast<std::size_t>(--free_count_)];
+    check(cudaMemcpyAsync(answers_.bytes_of().data() + slot * slot_size, from, size, cudaMemcpyDeviceToHost, stream()), "fetching an answer");
+    answer_here_[static_cast<std::size_t>(slot)].record(stream());
+    return slot;
+}
+
+inline const std::byte* device::runtime::arrived(index slot) {
+    answer_here_[static_cast<std::size_t>(slot)].wait();
+    return answers_.bytes_of().data() + slot * slot_size;
+}
+
+template <class T>
+const T& device::fetched<T>::get() const {
+    if (runtime_ != nullptr) {
+        std::memcpy(&value_, runtime_->arrived(slot_), sizeof(T));
+        std::exchange(runtime_, nullptr)->give_back(slot_);
+    }
+    return value_;
+}
+
+template <class T>
+device::fetched<T>::~fetched() {
+    if (runtime_ != nullptr) runtime_->give_back(slot_);
+}
+
+}  // namespace longspan::cuda

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The device's ops under the names that layers call (host/cpu.hpp has the same): one object for one stretch of a stream, with the
+// scratch that its ops share. Everything that a configuration fixes is in the calls' types.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
+#include <longspan/core/bad_ids.hpp>
+#include <longspan/core/dropout.hpp>
+#include <longspan/core/kinds.hpp>
+#include <longspan/cuda/activation.cuh>
+#include <longspan/cuda/adamw.cuh>
+#include <longspan/cuda/attention.cuh>
+#include <longspan/cuda/device.hpp>
+#include <longspan/cuda/embedding.cuh>
+#include <longspan/cuda/fill.cuh>
+#include <longspan/cuda/gemm.cuh>
+#include <longspan/cuda/loss.cuh>
+#include <longspan/cuda/norm.cuh>
+#include <longspan/cuda/position.cuh>
+#include <longspan/cuda/random_origin.hpp>
+#include <longspan/cuda/reduce.cuh>
+#include <longspan/cuda/residual.cuh>
+#include <longspan/cuda/rotary.cuh>
+#include <longspan/cuda/runtime.cuh>
+
+namespace longspan::cuda {
+
+/// How a branch is thinned: the two rates, and where its draws come from.
+struct branch_thinning {
+    branch_drop drop;
+    random_origin origin;
+};
+
+class device::ops : public device {
+public:
+    explicit ops(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
+        : runtime_(&on), stream_(on.stream()), workspace_(workspace), notes_(notes) {}
+
+    // --- dense products -----------------------------------------------------------------------------------------------------
+    template <class Model, class X, class W, class Y>
+    void linear(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<Y> y) const {
+        cuda::linear<rounding<Model>>(stream_, blas(), x, w, bias, y, workspace_);
+    }
+    template <class Model, class X, class W, class R, class Y>
+    void linear_onto(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<R> onto, matrix_view<Y> y) const {
+        cuda::linear_residual<rounding<Model>>(stream_, blas(), x, w, bias, matrix_view<const Y>(onto), y, workspace_);
+    }
+    template <class Model, class DY, class W, class DX>
+    void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx) const {
+        cuda::linear_input_gradient<rounding<Model>>(stream_, blas(), dy, w, dx, workspace_);
+    }
+    template <class Model, class DY, class X, class DW>
+    void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) const {
+        cuda::linear_weight_gradient<rounding<Model>>(stream_, blas(), dy, x, dw, workspace_, accumulate::yes);
+    }
+    template <class Model, class DY, class DB>
+    void linear_bias_gradient(matrix_view<DY> dy, DB* db) const {
+        cuda::linear_bias_gradient(stream_, dy, db, workspace_, accumulate::yes);
+    }
+
+    // --- norms ----------------------------------------------------------------------------------------------------------------
+    template <index Width, class X, class W, class Y, class S>
+    void rms_norm(matrix_view<X> x, const W* w, double epsilon, matrix_view<Y> y, S* rstd) const {
+        cuda::rms_norm<Width>(stream_, x, w, epsilon, y, rstd);
+    }
+    template <index Width, bool Add, class DY, class X, class W, class S, class DX, class DW>
+    void rms_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) const {
+        cuda::rms_norm_backward<Width, accumulate{Add}>(stream_, dy, x, w, rstd, dx, dw, workspace_);
+    }
+    template <index Width, class X, class W, class Y, class S>
+    void layer_norm(matrix_view<X> x, const W* w, const W* b, double epsilon, matrix_view<Y> y, S* mean, S* rstd) const {
+        cuda::layer_norm<Width>(stream_, x, w, b, epsilon, y, mean, rstd);
+    }
+    template <index Width, bool Add, class DY, class X, class W, class S, class DX, class DW>
+    void layer_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* mean, const S* rstd, matrix_view<DX> dx, DW* dw, DW* db) const {
+        cuda::layer_norm_backward<Width, accumulate{Add}>(stream_, dy, x, w, mean, rstd, dx, dw, db, workspace_);
+    }
+    template <index Head, class X, class W, class Y, class S>
+    void head_norm(matrix_view<X> x, const W* w, double epsilon, matrix_view<Y> y, S* rstd) const {
+        cuda::head_norm<Head>(stream_, x, w, epsilon, y, rstd);
+    }
+    template <index Head, class DY, class X, class W, class S, class DX, class DW>
+    void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) const {
+        cuda::head_norm_backward<Head>(stream_, dy, x, w, rstd, dx, dw, workspace_);
+    }
+
+    // --- activations ------------------------------------------------------------------------------------------------------------
+    template <mlp_kind Kind, index Hidden, class X, class Y>
+    void activate(matrix_view<X> x, matrix_view<Y> y) const {
+        if constexpr (Kind == mlp_kind::silu_gated) cuda::silu_gated<Hidden>(stream_, x, y);
+        else if constexpr (Kind == mlp_kind::gelu) cuda::gelu<Hidden>(stream_, x, y);
+        else cuda::gelu_tanh<Hidden>(stream_, x, y);
+    }
+    /// Also makes the activation again.
+    template <mlp_kind Kind, index Hidden, class DY, class X, class DX, class Y>
+    void activate_backward(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DX> dx, matrix_view<Y> y) const {
+        if constexpr (Kind == mlp_kind::silu_gated) cuda::silu_gated_backward<Hidden>(stream_, dy, x, dx, y);
+        else if constexpr (Kind == mlp_kind::gelu) cuda::gelu_backward<Hidden>(stream_, dy, x, dx, y);
+        else cuda::gelu_tanh_backward<Hidden>(stream_, dy, x, dx, y);
+    }
+
+    // --- the stream: embedding, positions, branches -------------------------------------------------------------------------------
+    template <index Width, class W, class X>
+    void embed(const std::int32_t* tokens, matrix_view<W> table, matrix_view<X> x) const {
+        cuda::embed<Width>(stream_, tokens, table, x, note(&bad_ids::token));
+    }
+    template <index Width, class DX, class DW>
+    void embed_backward(matrix_view<DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, matrix_view<DW> d_table) const {
+        cuda::embedding_backward<Width>(stream_, dx, tokens, sorted, d_table, workspace_);
+    }
+    template <index Width, class W, class X>
+    void add_learned_positions(const piece_table& pieces, matrix_view<W> table, matrix_view<X> x) const {
+        cuda::add_learned_positions<Width>(stream_, pieces, table, x);
+    }
+    template <index Width, class DX, class DW>
+    void learned_positions_backward(const piece_table& pieces, matrix_view<DX> dx, matrix_view<DW> d_table) const {
+        cuda::learned_positions_backward<Width>(stream_, pieces, dx, d_table);
+    }
+    template <index Width, class X>
+    void add_sinusoidal_positions(const piece_table& pieces, matrix_view<X> x) const {
+        cuda::add_sinusoidal_positions<Width>(stream_, pieces, x);
+    }
+    template <index Head, class S>
+    void rotary_table(const piece_table& pieces, double base, matrix_view<S> cosines, matrix_view<S> sines) const {
+        cuda::rotary_table<Head>(stream_, pieces, base, cosines, sines);
+    }
+    /// In place.
+    template <index Head, class X, class S>
+    void rotary(matrix_view<X> x, matrix_view<S> cosines, matrix_view<S> sines, bool forward) const {
+        cuda::rotary<Head>(stream_, x, cosines, sines, x, forward ? direction::forward : direction::backward);
+    }
+    [[nodiscard]] static branch_thinning thinning(const run_keys* keys, index layer, std::uint32_t site, double dropout, double skip) {
+        return {{dropout_rate(dropout), depth_rate(skip)}, {{.seed = 0, .step = 0, .layer = static_cast<std::uint32_t>(layer), .site = site}, keys}};
+    }
+    template <index Width, class X, class B, class Y>
+    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+        cuda::residual<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin);
+    }
+    template <index Width, class X, class Y>
+    void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+        cuda::residual_backward<Width>(stream_, x, y, pieces, thin.drop, thin.origin);
+    }
+
+    // --- attention, loss ----------------------------------------------------------------------------------------------------------
+    void make_segments(const piece_table& pieces, segment* out) const;
+    template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
+    void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+                           matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const;
+    template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
+    void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+                            matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out, matrix_view<D> dq,
+                            matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const;
+
+    template <class Model, class X, class W, class Goal, class DX, class DW>
+    void loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table, std::byte* workspace) const {
+        cuda::linear_cross_entropy_gradients<Model::shape.vocabulary, rounding<Model>>(stream_, blas(), x, table, to.targets, options<Model>(to),
+                                                                                       chunk<Model>(x.rows), dx, d_table, to.sums, workspace);
+    }
+    template <class Model, class X, class W, class Goal>
+    void loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) const {
+        cuda::linear_cross_entropy<Model::shape.vocabulary, rounding<Model>>(stream_, blas(), x, table, to.targets, options<Model>(to),
+                                                                             chunk<Model>(x.rows), to.sums, workspace);
+    }
+
+    // --- parameters -------------------------------------------------------------------------------------------------------------
+    template <class T>
+    void zero(std::span<T> values) const {
+        check(cudaMemsetAsync(values.data(), 0, values.size_bytes(), stream_), "zero", static_cast<bytes>(values.size_bytes()));
+    }
+    template <class T>
+    void fill(std::span<T> values, double value) const {
+        cuda::fill(stream_, values, value);
+    }
+    template <class T>
+    void fill_normal(std::span<T> values, std::uint64_t seed, std::uint32_t ordinal, double deviation) const {
+        cuda::fill_normal(stream_, values, seed, ordinal, deviation);
+    }
+    template <class Master, class Weight>
+    void round(std::span<Master> masters, std::span<Weight> weights) const {
+        cuda::round(stream_, masters, weights);
+    }
+    template <class T>
+    void sum_of_squares(std::span<T> values, double* out) const {
+        cuda::sum_of_squares(stream_, values, out, workspace_);
+    }
+    template <class T>
+    void first_non_finite(std::span<T> values, index* out) const {
+        cuda::first_non_finite(stream_, values, out);
+    }
+    template <class Master, class Weight, class G, class M>
+    void adamw(std::span<Master> masters, std::span<Weight> weights, std::span<G> gradients, std::span<M> first, std::span<M> second,
+               const std::uint8_t* decays, const adamw_update* updates, const int* apply) const {
+        cuda::adamw(stream_, masters, weights, gradients, first, second, decays, updates, apply);
+    }
+
+private:
+    /// What products round their operands to: nothing, unless the format is narrower than its storage.
+    template <class Model>
+    using rounding = std::conditional_t<std::is_same_v<typename Model::precision::operand, tf32_format>, tf32_format, void>;
+
+    [[nodiscard]] cublas& blas() const { return runtime_->blas(); }
+    [[nodiscard]] index* note(index bad_ids::*which) const { return notes_ == nullptr ? nullptr : &(notes_->*which); }
+    template <class Model, class Goal>
+    [[nodiscard]] cross_entropy_options options(const Goal& to) const {
+        return {.smoothing = Model::shape.label_smoothing, .scale = to.scale, .token_weights = to.target_weights,
+                .token_losses = to.token_losses, .first_bad = note(&bad_ids::target)};
+    }
+
+    runtime* runtime_;
+    stream_ref stream_;
+    std::byte* workspace_;
+    bad_ids* notes_;
+};
+
+}  // namespace longspan::cuda
+
+#include <longspan/cuda/detail/ops_attention.cuh>

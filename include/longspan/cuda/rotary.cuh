@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rotary positions: the first half of each head is turned against the second by angles p·base^(−2j/head), p the token's position in
+// its document. The twin of host/rotary.hpp, half-split pairing. Angles are computed in double and are exact at any position.
+//
+//     y₁ = x₁·cos − x₂·sin,  y₂ = x₂·cos + x₁·sin          backward: the other way round
+//
+// Traffic: x twice (once read, once written), the table once. Reference: Su et al., arXiv:2104.09864.
+#pragma once
+
+#include <cmath>
+
+#include <longspan/core/piece.hpp>
+#include <longspan/core/view.hpp>
+#include <longspan/cuda/check.cuh>
+#include <longspan/cuda/packet.cuh>
+#include <longspan/cuda/pieces.cuh>
+#include <longspan/cuda/stream.hpp>
+
+namespace longspan::cuda {
+
+enum class direction : bool { forward, backward };
+
+namespace detail {
+
+inline constexpr int rotary_threads = 256;
+
+template <index Head>
+__global__ void __launch_bounds__(rotary_threads) rotary_table_kernel(device_pieces pieces, double log2_base, matrix_view<float> cosines, matrix_view<float> sines) {
+    constexpr index half = Head / 2;
+    const index i = blockIdx.x * index{rotary_threads} + threadIdx.x, t = i / half, j = i % half;
+    if (t >= cosines.rows) return;
+    const double angle = static_cast<double>(pieces.position(t)) * exp2(-2.0 * static_cast<double>(j) / static_cast<double>(Head) * log2_base);
+    double sine = 0, cosine = 0;
+    sincos(angle, &sine, &cosine);
+    cosines(t, j) = static_cast<float>(cosine);
+    sines(t, j) = static_cast<float>(sine);
+}
+
+/// A thread turns the same pairs of `each` heads of a row: the angles are read once for them.
+template <index Head, bool Forward, class X>
+__global__ void __launch_bounds__(rotary_threads) rotary_kernel(matrix_view<const X> x, matrix_view<const float> cosines, matrix_view<const float> sines,
+                                                                matrix_view<X> y, int heads) {
+    constexpr index half = Head / 2;
+    constexpr int n = packet_elements<X, half>;
+    constexpr int each = 4;
+    constexpr int packets = static_cast<int>(half / n);
+    const int groups = (heads + each - 1) / each;
+    const index i = blockIdx.x * index{rotary_threads} + threadIdx.x, row_items = index{groups} * packets, t = i / row_items;
+    if (t >= x.rows) return;
+    const int at = static_cast<int>(i - t * row_items), c = at % packets * n, first = at / packets * each;
+    float a[each][n], b[each][n], cosine[n], sine[n];
+#pragma unroll
+    for (int h = 0; h < each; ++h) {
+        if (first + h >= heads) break;
+        const X* const from = x.row(t) + (first + h) * Head + c;
+        read(from, a[h]);
+        read(from + half, b[h]);
+    }
+    read(cosines.row(t) + c, cosine);
+    read(sines.row(t) + c, sine);
+#pragma unroll
+    for (int h = 0; h < each; ++h) {
+        if (first + h >= heads) break;
+#pragma unroll
+        for (int j = 0; j < n; ++j) {
+            const float s = Forward ? sine[j] : -sine[j];
+            const float turned = fmaf(a[h][j], cosine[j], -(b[h][j] * s));
+            b[h][j] = fmaf(b[h][j], cosine[j], a[h][j] * s);
+            a[h][j] = turned;
+        }
+        X* const to = y.row(t) + (first + h) * Head + c;
+        write(to, a[h]);
+        write(to + half, b[h]);
+    }
+}
+
+}  // namespace detail
+
+/// cosines[t, Head/2], sines[t, Head/2] of each token's angles. `pieces` lie in device memory and cover the rows.
+template <index Head, class S>
+void rotary_table(stream_ref stream, const piece_table& pieces, double base, matrix_view<S> cosines, matrix_view<S> sines) {
+    static_assert(Head % 2 == 0, "rotary_table: the head width is even");
+    static_assert(std::is_same_v<S, float>, "rotary_table: the device's tables are floats");
+    expect_view("rotary_table", "cosines", cosines, pieces.tokens, Head / 2);
+    expect_view("rotary_table", "sines", sines, pieces.tokens, Head / 2);
+    expects(base > 0, [&] { return "rotary_table: expected a base above 0, got " + std::to_string(base); });
+    if (pieces.tokens == 0) return;
+    expect_pointer("rotary_table", "pieces", pieces.pieces.data(), alignof(piece));
+    const auto ctas = static_cast<unsigned>(ceil_div(pieces.tokens * (Head / 2), detail::rotary_threads));
+    detail::rotary_table_kernel<Head><<<ctas, detail::rotary_threads, 0, stream>>>(pieces, std::log2(base), cosines, sines);
+    check_launch("rotary_table");
+}
+
+/// y = x with every head of its rows turned; y may be x. x, y [t, heads·Head], the tables [t, Head/2].
+template <index Head, class X, class C, class S, class Y>
+void rotary(stream_ref stream, matrix_view<X> x, matrix_view<C> cosines, matrix_view<S> sines, matrix_view<Y> y, direction turn) {
+    using element = std::remove_const_t<X>;
+    static_assert(std::is_same_v<element, Y>, "rotary: x and y are stored alike");
+    constexpr index n = packet_elements<element, Head / 2>;
+    expects(x.columns % Head == 0, [&] {
+        return "rotary: expected whole heads of " + std::to_string(Head) + " columns, got " + std::to_string(x.columns) + " columns";
+    });
+    expect_view("rotary", "x", x, y.rows, y.columns, n * index{sizeof(X)});
+    expect_view("rotary", "y", y, y.rows, y.columns, n * index{sizeof(Y)});
+    expect_view("rotary", "cosines", cosines, y.rows, Head / 2, (n < 4 ? n : 4) * index{sizeof(float)});
+    expect_view("rotary", "sines", sines, y.rows, Head / 2, (n < 4 ? n : 4) * index{sizeof(float)});
+    if (y.rows == 0 || y.columns == 0) return;
+    const int heads = static_cast<int>(x.columns / Head);
+    const index items = y.rows * ((heads + 3) / 4) * (Head / 2 / n);
+    const auto ctas = static_cast<unsigned>(ceil_div(items, detail::rotary_threads));
+    if (turn == direction::forward)
+        detail::rotary_kernel<Head, true, element><<<ctas, detail::rotary_threads, 0, stream>>>(x, cosines, sines, y, heads);
+    else
+        detail::rotary_kernel<Head, false, element><<<ctas, detail::rotary_threads, 0, stream>>>(x, cosines, sines, y, heads);
+    check_launch("rotary");
+}
+
+}  // namespace longspan::cuda

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <longspan/cuda/runtime.cuh>
+
+#include "support.cuh"
+
+namespace ls = longspan;
+using runtime = ls::cuda::device::runtime;
+
+namespace {
+
+struct add_to {
+    int* at;
+    const int* what;
+    __host__ __device__ void operator()() const { *at += *what; }
+};
+
+}  // namespace
+
+TEST_CASE("runtime: work is done once, recorded the second time and replayed from then on, with the values of each time") {
+    for (const bool graphs : {true, false}) {
+        runtime on(4096);
+        on.use_graphs(graphs);
+        int* const sum = reinterpret_cast<int*>(on.memory().data());
+        int* const what = sum + 64;
+        on.send(0, sum);
+        int calls = 0;
+        for (int i = 1; i <= 40; ++i) {  // more than there is room for requests
+            on.send(i, what);
+            on.replay(3, [&] {
+                ++calls;
+                on.once(add_to{sum, what});
+            });
+        }
+        CHECK(on.fetch(sum).get() == 820);
+        CHECK(calls == (graphs ? 2 : 40));
+        on.forget();
+        on.replay(3, [&] { ++calls; });
+        CHECK(calls == (graphs ? 3 : 41));
+    }
+}
+
+TEST_CASE("runtime: answers come home in any order, and a forgotten one gives its place back") {
+    runtime on(4096);
+    int* const at = reinterpret_cast<int*>(on.memory().data());
+    std::vector<ls::cuda::device::fetched<int>> answers;
+    for (int i = 0; i < 64; ++i) {
+        on.send(i, at);
+        answers.push_back(on.fetch(at));
+    }
+    CHECK_THROWS_AS((void)on.fetch(at), ls::bad_argument);
+    for (int i = 63; i >= 0; i -= 2) CHECK(answers[static_cast<std::size_t>(i)].get() == i);
+    CHECK(answers[63].get() == 63);
+    answers.clear();
+    for (int i = 0; i < 64; ++i) {
+        on.send(i, at);
+        answers.push_back(on.fetch(at));
+    }
+    CHECK(answers[10].get() == 10);
+}
+
+TEST_CASE("runtime: batches are staged while earlier ones are still on their way") {
+    constexpr int count = 100'000;
+    runtime on(2 * count * sizeof(int), count * sizeof(int) + 256);
+    int* const room = reinterpret_cast<int*>(on.memory().data());
+    std::vector<std::vector<int>> back(12, std::vector<int>(count));
+    for (int b = 0; b < 12; ++b) {
+        std::vector<int> given(count);
+        std::iota(given.begin(), given.end(), b * 1000);
+        on.next_batch();
+        CHECK(on.stage(std::span<const int>(given), room) == room);
+        on.batch_placed();
+        on.download(std::span<const int>(room, count), back[static_cast<std::size_t>(b)].data());
+        CHECK(back[static_cast<std::size_t>(b)] == given);
+    }
+    on.next_batch();
+    CHECK_THROWS_AS((void)on.stage(std::span<const int>(std::vector<int>(2 * count)), room), ls::bad_argument);
+}
+
+TEST_CASE("runtime: a plan larger than the device is refused in a sentence, and nothing is allocated") {
+    std::size_t before = 0, after = 0, total = 0;
+    cudaMemGetInfo(&before, &total);
+    try {
+        runtime on(static_cast<ls::bytes>(total));
+        FAIL("a plan as large as the device was taken");
+    } catch (const ls::out_of_memory& e) {
+        CHECK(std::string(e.what()).find("the plan needs " + std::to_string(total) + " bytes") == 0);
+        CHECK(std::string(e.what()).find("the plan fits a budget of at most") != std::string::npos);
+    }
+    cudaMemGetInfo(&after, &total);
+    CHECK(before == after);
+}
