@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -72,6 +73,11 @@ public:
     void once(const F& f) {
         cuda::once(stream(), f);
     }
+
+    /// Which kernels cuBLASLt chose, on which device and in which version, as lines of text: a snapshot keeps them.
+    [[nodiscard]] std::string choices() const;
+    /// Takes them again, before the first step. Empty when they hold here, else a sentence: the run goes on with other bits.
+    [[nodiscard]] std::string reuse(std::string_view choices);
 
     /// Waits until the batch before the one before … (4 back) has left its pinned memory, and starts to fill that.
     void next_batch();

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstring>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include <longspan/core/types.hpp>
 #include <longspan/memory/block.hpp>
@@ -62,6 +64,10 @@ public:
     void download(std::span<const T> from, T* to) {
         if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
     }
+
+    /// What a library chose for this machine, as text, and taking it again: the host has nothing to choose.
+    [[nodiscard]] std::string choices() const { return {}; }
+    [[nodiscard]] std::string reuse(std::string_view /*choices*/) { return {}; }
 
     /// A value on its way back from the block.
     template <class T>

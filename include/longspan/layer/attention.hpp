@@ -164,7 +164,7 @@ struct attention_layer : attention_tables<Model> {
                 qkv.column_range(turned, key_width), w.template get<"sink">().data, kept.template get<"attended">(),
                 kept.template get<"log-sum-exp">(), d_attended, dq, dk, dv, g.template get<"sink">().data, workspace.data());
         }
-        turn_back(c, w, g, kept, dq, dk);
+        turn_back(c, w, g, kept, d_qkv);
         {
             tensors<precision, typename tables::normed_table> scratch(*c.memory, c.tokens);
             const auto normed = scratch.template get<"normed">();
@@ -200,15 +200,13 @@ private:
         }
     }
 
-    /// Takes the gradients of rotated queries and keys back to those of the projection, in place.
+    /// Takes the gradients of rotated queries and keys, side by side in d_qkv, back to those of the projection, in place.
     template <class Context>
-    static void turn_back(Context& c, weights w, gradients g, const saved& kept, gradient_view dq, gradient_view dk) {
-        if constexpr (tables::rotary) {
-            c.ops.template rotary<shape.head()>(dq, c.cosines, c.sines, false);
-            c.ops.template rotary<shape.head()>(dk, c.cosines, c.sines, false);
-        }
+    static void turn_back(Context& c, weights w, gradients g, const saved& kept, gradient_view d_qkv) {
+        if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(d_qkv.column_range(0, turned), c.cosines, c.sines, false);
         if constexpr (shape.qk_norm) {
             const auto qkv = kept.template get<"qkv">();
+            const auto dq = d_qkv.column_range(0, query_width), dk = d_qkv.column_range(query_width, key_width);
             c.ops.template head_norm_backward<shape.head()>(dq, qkv.column_range(0, query_width), w.template get<"query_norm.weight">().data,
                                      kept.template get<"query rstd">().data, dq, g.template get<"query_norm.weight">().data);
             c.ops.template head_norm_backward<shape.head()>(dk, qkv.column_range(query_width, key_width),

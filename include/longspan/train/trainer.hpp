@@ -20,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -184,6 +185,9 @@ public:
     [[nodiscard]] const clip_by_global_norm& clip() const { return clip_; }
     [[nodiscard]] arena& memory() { return memory_; }
     [[nodiscard]] typename Backend::runtime& runtime() { return *runtime_; }
+    /// The runtime's choices of kernels, and taking an earlier run's again: empty, or a sentence on why bits may differ.
+    [[nodiscard]] std::string choices() const;
+    [[nodiscard]] std::string reuse(std::string_view choices);
     /// Between the store, in whichever memory it lies, and the caller's. Wait.
     void copy_out(std::span<const std::byte> from, std::byte* to);
     void copy_in(std::span<const std::byte> from, std::byte* to);

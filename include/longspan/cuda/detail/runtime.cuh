@@ -110,6 +110,24 @@ inline const std::byte* device::runtime::arrived(index slot) {
     return answers_.bytes_of().data() + slot * slot_size;
 }
 
+inline std::string device::runtime::choices() const {
+    std::string text;
+    for (const std::string& line : blas_.choices()) text += line + '\n';
+    return text;
+}
+
+inline std::string device::runtime::reuse(std::string_view choices) {
+    std::vector<std::string> lines;
+    while (!choices.empty()) {
+        const std::size_t end = choices.find('\n');
+        lines.emplace_back(choices.substr(0, end));
+        choices.remove_prefix(end == std::string_view::npos ? choices.size() : end + 1);
+    }
+    if (blas_.reuse(lines)) return {};
+    return "products ran on " + (lines.empty() ? std::string("an unnamed machine") : lines.front()) + ", and now run on " + blas_.machine() +
+           ": the run goes on, but not to the bit";
+}
+
 template <class T>
 const T& device::fetched<T>::get() const {
     if (runtime_ != nullptr) {

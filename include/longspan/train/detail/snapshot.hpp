@@ -133,6 +133,7 @@ struct run_of<trainer<phases<Phases...>, Backend>> {
 template <class Trainer>
 [[nodiscard]] description whole_run(Trainer& trainer, const description& run) {
     description all = run;
+    all.set("backend", Trainer::backend::name);
     const adamw optimizer = trainer.optimizer();
     all.set("optimizer", "adamw").set("optimizer.beta1", optimizer.beta1).set("optimizer.beta2", optimizer.beta2);
     all.set("optimizer.epsilon", optimizer.epsilon).set("optimizer.weight_decay", optimizer.weight_decay);
@@ -213,6 +214,7 @@ bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state&
     file.set("loss_scale.dynamic", state.scale.dynamic);
     file.set("data.seed", data.seed).set("data.epoch", data.epoch).set("data.batch", data.batch).set("data.corpus", data.corpus);
     file.set("data.budget", data.budget).set("data.context", data.context);
+    if (const std::string choices = trainer.choices(); !choices.empty()) file.set("choices", choices);
     detail::saved_runs<Trainer> runs(trainer);
     runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
         using element = typename decltype(elements)::value_type;
@@ -243,6 +245,9 @@ restored_run load_snapshot(const std::string& path, Trainer& trainer, const desc
     });
     runs.put_back();
     trainer.state() = state;
+    if (file.has("choices")) {
+        if (const std::string sentence = trainer.reuse(file.text("choices")); !sentence.empty()) restored.differences.push_back(sentence);
+    }
     return restored;
 }
 

@@ -47,6 +47,18 @@ trainer<Run, Backend>::~trainer() = default;
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
+std::string trainer<Run, Backend>::choices() const {
+    return runtime_->choices();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+std::string trainer<Run, Backend>::reuse(std::string_view choices) {
+    return runtime_->reuse(choices);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::copy_out(std::span<const std::byte> from, std::byte* to) {
     runtime_->download(from, to);
 }
