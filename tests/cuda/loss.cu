@@ -74,7 +74,8 @@ struct problem {
     }
 };
 
-using byte_problem = problem<256, bf16, void>;
+using byte_problem = problem<256, bf16, void>;  // by name: nvcc 13.0 writes a type that it meets twice without its defaults
+using large_problem = problem<131072, bf16, void>;
 
 double value(auto stored) { return static_cast<double>(to_compute(stored)); }
 
@@ -194,15 +195,18 @@ TEST_CASE("loss in float and tf32: dz lies on its logits") {
     check_loss<4099, float, tf32_format>(65, 64, 40, 0.1, 2.2);  // the tensor core drops low bits where the reference rounds
 }
 
-TEST_CASE("logits shrink into dz: a whole window of many parts equals windows of one part each") {
-    constexpr index v = 8192, c = 64;
-    problem<v, bf16> whole(1500, c, 1500, 0.1), pieces(1500, c, 64, 0.1);
-    whole.gradients();
-    pieces.gradients();
-    // The same logits from other shapes of product: other sums, the same values to a few bits.
-    CHECK(relative_error(doubles(whole.dx.get()), doubles(pieces.dx.get())) <= 1e-3);
-    CHECK(relative_error(doubles(whole.dw.get()), doubles(pieces.dw.get())) <= 1e-4);
-    CHECK(relative_error(whole.token_losses.get(), pieces.token_losses.get()) <= 1e-6);
+TEST_CASE("logits shrink into dz: a window of several parts, whose rows wait for each other, equals short windows") {
+    constexpr index c = 16;
+    large_problem whole(600, c, 600, 0.1), pieces(600, c, 50, 0.1);
+    static_assert(cuda::detail::loss_part<bf16>(600, 131072, 0, 600) == 384 && cuda::detail::loss_part<bf16>(600, 131072, 384, 600) == 192);
+    for (int round = 0; round < 3; ++round) {
+        whole.gradients();
+        pieces.gradients();
+        // The same logits from other shapes of product: other sums, the same values to a few bits.
+        CHECK(relative_error(doubles(whole.dx.get()), doubles(pieces.dx.get())) <= 1e-3);
+        CHECK(relative_error(doubles(whole.dw.get()), doubles(pieces.dw.get())) <= 1e-4);
+        CHECK(relative_error(whole.token_losses.get(), pieces.token_losses.get()) <= 1e-6);
+    }
 }
 
 TEST_CASE("targets outside the vocabulary: ignored, and the first of them told") {
@@ -303,8 +307,7 @@ TEST_CASE("scratch and weights beyond 2^31 elements") {
         MESSAGE("skipped: less than 16 GiB free");
         return;
     }
-    constexpr index v = 131072;
-    problem<v, bf16> p(17000, 16, 17000, 0, 3), last(17000, 16, 500, 0, 3);
+    large_problem p(17000, 16, 17000, 0, 3), last(17000, 16, 500, 0, 3);
     p.gradients();
     last.gradients();
     CHECK(relative_error(doubles(p.dx.get()), doubles(last.dx.get())) <= 1e-3);
