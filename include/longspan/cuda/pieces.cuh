@@ -4,8 +4,10 @@
 // search, once per row.
 #pragma once
 
+#include <string>
+
 #include <longspan/core/piece.hpp>
-#include <longspan/core/types.hpp>
+#include <longspan/cuda/check.cuh>
 
 namespace longspan::cuda {
 
@@ -33,5 +35,17 @@ struct device_pieces {
         return token - p.begin + p.position;
     }
 };
+
+namespace detail {
+
+/// Throws bad_argument unless the pieces are there and made for `rows` tokens. What they hold is on the device, and not looked at.
+inline void expect_table(const char* op, const piece_table& pieces, index rows) {
+    expects(pieces.tokens == rows, [&] {
+        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got pieces of " + std::to_string(pieces.tokens) + " tokens";
+    });
+    if (rows > 0) expect_pointer(op, "pieces", pieces.pieces.empty() ? nullptr : pieces.pieces.data(), alignof(piece));
+}
+
+}  // namespace detail
 
 }  // namespace longspan::cuda

@@ -35,51 +35,80 @@ __device__ __forceinline__ double sum_over_cta(double value) {
     return total;
 }
 
+inline constexpr int reduce_ahead = 4;  // independent 16-byte loads of a thread
+
+/// f(packet's place, values) for the packets of n of this thread, in order; fewer than n at the end come with zeros behind them.
+template <int n, class T, class F>
+__device__ __forceinline__ void for_values(const T* values, index count, F&& f) {
+    const index whole = count / n, stride = gridDim.x * index{reduce_threads};
+    index i = blockIdx.x * index{reduce_threads} + threadIdx.x;
+    float x[reduce_ahead][n];
+    for (; i + (reduce_ahead - 1) * stride < whole; i += reduce_ahead * stride) {
+#pragma unroll
+        for (int k = 0; k < reduce_ahead; ++k) read(values + (i + k * stride) * n, x[k]);
+#pragma unroll
+        for (int k = 0; k < reduce_ahead; ++k) f((i + k * stride) * n, x[k]);
+    }
+    for (; i < whole; i += stride) {
+        read(values + i * n, x[0]);
+        f(i * n, x[0]);
+    }
+    if (i == whole && whole * n < count) {
+#pragma unroll
+        for (int j = 0; j < n; ++j) x[0][j] = whole * n + j < count ? widen(values[whole * n + j]) : 0.0f;
+        f(whole * n, x[0]);
+    }
+}
+
 template <class T>
 __global__ void __launch_bounds__(reduce_threads) square_parts(const T* values, index count, double* parts) {
-    constexpr int n = 16 / static_cast<int>(sizeof(T));
     double sum = 0;
-    const index stride = sum_parts * index{reduce_threads} * n;
-    for (index i = (blockIdx.x * index{reduce_threads} + threadIdx.x) * n; i < count; i += stride) {
-        float x[n] = {};
-        if (i + n <= count) read(values + i, x);
-        else
-            for (index j = i; j < count; ++j) x[j - i] = widen(values[j]);
-#pragma unroll
-        for (int j = 0; j < n; ++j) sum = fma(static_cast<double>(x[j]), static_cast<double>(x[j]), sum);
-    }
+    for_values<16 / sizeof(T)>(values, count, [&](index, const auto& x) {
+        for (const float value : x) sum = fma(static_cast<double>(value), static_cast<double>(value), sum);
+    });
     const double total = sum_over_cta(sum);
     if (threadIdx.x == 0) parts[blockIdx.x] = total;
 }
 
-inline __device__ void add_parts(const double* parts, double* out) {
+template <int = 0>  // a template: a header's kernels are
+__global__ void __launch_bounds__(reduce_threads) sum_of_parts(const double* parts, double* out) {
     double sum = 0;
     for (index i = threadIdx.x; i < sum_parts; i += reduce_threads) sum += parts[i];
     const double total = sum_over_cta(sum);
     if (threadIdx.x == 0) *out = total;
 }
-template <int = 0>
-__global__ void __launch_bounds__(reduce_threads) sum_of_parts(const double* parts, double* out) {
-    add_parts(parts, out);
+
+/// *out, as an unsigned number, is above every place before, and stays so where all values are finite: then it is −1.
+template <int N, class T>
+__global__ void __launch_bounds__(reduce_threads) search_non_finite(const T* values, index count, index* out) {
+    bool found = false;
+    for_values<N>(values, count, [&](index at, const auto& x) {
+        float zeros = 0;  // or NaN
+        for (const float value : x) zeros += value - value;
+        if (zeros == 0 || found) return;
+        found = true;  // what this thread would still see lies further on
+        unsigned long long first = 0;
+        for (const float value : x) {
+            if (value - value != 0) break;
+            ++first;
+        }
+        atomicMin(reinterpret_cast<unsigned long long*>(out), static_cast<unsigned long long>(at) + first);
+    });
 }
 
-template <int = 0>
-__global__ void begin_search(index* out) {
-    *out = INT64_MAX;
-}
-template <int = 0>
-__global__ void end_search(index* out) {
-    if (*out == INT64_MAX) *out = -1;
-}
 template <class T>
-__global__ void __launch_bounds__(reduce_threads) search_non_finite(const T* values, index count, index* out) {
-    for (index i = blockIdx.x * index{reduce_threads} + threadIdx.x; i < count; i += gridDim.x * index{reduce_threads}) {
-        const float x = widen(values[i]);
-        if (x - x != 0) {
-            atomicMin(reinterpret_cast<long long*>(out), static_cast<long long>(i));
-            return;  // what this thread would still see lies further on
+__global__ void __launch_bounds__(reduce_threads) scale_values(T* values, index count, float factor) {
+    constexpr int n = 16 / static_cast<int>(sizeof(T));
+    for_values<n, T>(values, count, [&](index at, auto& x) {
+        for (float& value : x) value = __fmul_rn(value, factor);
+        if (at + n <= count) {
+            write(values + at, x);
+        } else {
+#pragma unroll
+            for (int j = 0; j < n; ++j)
+                if (at + j < count) values[at + j] = narrow<T>(x[j]);
         }
-    }
+    });
 }
 
 }  // namespace detail
@@ -103,14 +132,29 @@ template <class T>
 void first_non_finite(stream_ref stream, std::span<T> values, index* out) {
     expect_pointer("first_non_finite", "out", out, sizeof(index));
     using element = std::remove_const_t<T>;
-    detail::begin_search<<<1, 1, 0, stream>>>(out);
-    if (!values.empty()) {
-        const index ctas = ceil_div(static_cast<index>(values.size()), detail::reduce_threads);
-        detail::search_non_finite<element>
-            <<<static_cast<unsigned>(ctas < 1056 ? ctas : 1056), detail::reduce_threads, 0, stream>>>(values.data(), static_cast<index>(values.size()), out);
-    }
-    detail::end_search<<<1, 1, 0, stream>>>(out);
+    check(cudaMemsetAsync(out, 0xFF, sizeof(index), stream), "first_non_finite");
+    if (values.empty()) return;
+    expect_pointer("first_non_finite", "values", values.data(), sizeof(element));
+    const bool packets = reinterpret_cast<std::uintptr_t>(values.data()) % 16 == 0;
+    const auto launch = [&](auto n) {
+        const index ctas = ceil_div(static_cast<index>(values.size()), detail::reduce_threads * index{n.value});
+        detail::search_non_finite<n.value, element><<<static_cast<unsigned>(ctas < sum_parts ? ctas : sum_parts), detail::reduce_threads, 0, stream>>>(
+            values.data(), static_cast<index>(values.size()), out);
+    };
+    if (packets) launch(std::integral_constant<int, 16 / sizeof(element)>{});
+    else launch(std::integral_constant<int, 1>{});
     check_launch("first_non_finite");
+}
+
+/// x *= factor, rounded once. `values` start at a multiple of 16 bytes.
+template <class T>
+void scale(stream_ref stream, std::span<T> values, float factor) {
+    if (values.empty()) return;
+    expect_pointer("scale", "values", values.data(), 16);
+    const index ctas = ceil_div(static_cast<index>(values.size()), detail::reduce_threads * index{16 / sizeof(T)});
+    detail::scale_values<T><<<static_cast<unsigned>(ctas < 65536 ? ctas : 65536), detail::reduce_threads, 0, stream>>>(
+        values.data(), static_cast<index>(values.size()), factor);
+    check_launch("scale");
 }
 
 }  // namespace longspan::cuda

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a branch joins the stream when it is thinned: y = x + factor · branch where an element's byte and its document's word say so
-// (dropout and stochastic depth), else y = x. The twin of host/residual.hpp, with its draws to the bit: they are functions of
-// (seed, step, layer, site; document, position, channel), so nothing is stored for the backward.
+// How a branch joins the stream: y = x + factor · branch where an element's byte and its document's word say so (dropout and
+// stochastic depth), else y = x to the bit. The twin of host/residual.hpp, with its draws: they are functions of (seed, step, layer,
+// site; document, position, channel), so nothing is stored for the backward.
 //
 // One Philox block serves 16 channels of a token. Traffic: 3 tensors forward, 2 backward.
 #pragma once
@@ -18,7 +18,8 @@
 
 namespace longspan::cuda {
 
-/// y[t, Width] = x + thin(branch), rounded once; y may be x or branch. `pieces` lie in device memory and cover x.rows tokens.
+/// y[t, Width] = x + thin(branch), one fma and one rounding; y may be x or branch. `pieces` lie in device memory and cover x.rows
+/// tokens. Deterministic. Throws bad_argument where shapes or pointers do not fit.
 template <index Width, class X, class B, class Y>
 void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
               const random_origin& origin);

@@ -1,78 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bodies of cuda/residual.cuh.
+// Bodies of cuda/residual.cuh, and of cuda/dropout.cuh.
 #pragma once
 
+#include <longspan/cuda/detail/row_split.cuh>
 #include <longspan/cuda/residual.cuh>
 
 namespace longspan::cuda {
 
 namespace detail {
 
-inline constexpr int residual_threads = 256;
-inline constexpr int residual_rows = 16;  // of a CTA: their pieces are found once
+inline constexpr int thin_threads = 256;
 
-/// A thread takes one Philox block's 16 channels of a row at a time.
-template <index Width, bool HasX, class X, class B, class Y>
-__global__ void __launch_bounds__(residual_threads) residual_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y,
-                                                                    device_pieces pieces, branch_drop drop, random_origin origin, float factor) {
+/// Where a row's elements are drawn from, and whether its document keeps its branch.
+struct row_draws {
+    std::uint32_t document, position;
+    bool kept;
+};
+
+/// Elements of an item: one Philox block's where something is drawn, a packet's otherwise.
+template <index Width, bool Thin, class... Ts>
+inline constexpr int thin_item = Thin ? static_cast<int>(philox_group) : common_packet<Width, Ts...>;
+
+/// About 128 bytes of a thread are under way.
+template <index Width, bool Onto, bool Thin, class X, class B, class Y>
+using thin_split = row_split<ceil_div(Width, thin_item<Width, Thin, X, B, Y>),
+                             static_cast<int>(ceil_div(128, thin_item<Width, Thin, X, B, Y> * static_cast<index>((Onto ? sizeof(X) : 0) + sizeof(B))))>;
+
+/// y = x + thinned branch, or the thinned branch alone.
+template <index Width, bool Onto, bool Thin, class X, class B, class Y>
+__global__ void __launch_bounds__(thin_threads) thin_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y, device_pieces pieces,
+                                                            branch_drop drop, random_origin origin, float factor) {
     constexpr int n = common_packet<Width, X, B, Y>;
-    constexpr index groups = ceil_div(Width, philox_group);
-    __shared__ index document[residual_rows], position[residual_rows];
-    __shared__ bool kept[residual_rows];
-    const philox_key key = origin.key();
-    const index first = blockIdx.x * index{residual_rows};
-    if (threadIdx.x < residual_rows && first + threadIdx.x < y.rows) {
-        const index t = first + threadIdx.x;
-        const piece& p = pieces.of(t);
-        document[threadIdx.x] = p.document;
-        position[threadIdx.x] = t - p.begin + p.position;
-        kept[threadIdx.x] = !drop.depth.active() || keeps_branch(key, p.document, drop.depth);
-    }
-    __syncthreads();
-    for (index i = threadIdx.x; i < residual_rows * groups; i += residual_threads) {
-        const int r = static_cast<int>(i / groups);
-        const index group = i % groups, t = first + r;
-        if (t >= y.rows) break;
-        philox_block drawn{};
-        if (drop.dropout.active()) drawn = philox4x32(token_counter(document[r], position[r], group), key);
+    constexpr int each = thin_item<Width, Thin, X, B, Y>, packets = (each + n - 1) / n;
+    using split = thin_split<Width, Onto, Thin, X, B, Y>;
+    __shared__ row_draws draws[Thin ? split::rows : 1];
+    __shared__ philox_key shared_key;
+    const index first = blockIdx.x * index{split::rows};
+    const int rows = split::rows_here(y.rows);
+    const auto for_packets = [&](const auto& at, auto&& f) {
 #pragma unroll
-        for (int k = 0; k < philox_group / n; ++k) {
-            const index c = group * philox_group + k * n;
-            if (c >= Width) break;
-            float sum[n] = {}, b[n];
-            if constexpr (HasX) read(x.row(t) + c, sum);
-            if (kept[r]) {
-                read(branch.row(t) + c, b);
+        for (int p = 0; p < packets; ++p) {
+            const int c = at.place * each + p * n;
+            if (at.live && (Width % each == 0 || c < Width)) f(p, c);
+        }
+    };
+    for (int batch = 0; batch < split::batches; ++batch) {
+        packet<B, n> values[split::ahead][packets];
+        packet<X, n> onto[Onto ? split::ahead : 1][packets];
 #pragma unroll
-                for (int j = 0; j < n; ++j) {
-                    const bool keep = !drop.dropout.active() || byte_of(drawn, k * n + j) >= drop.dropout.threshold();
-                    if (keep) sum[j] = HasX ? fmaf(b[j], factor, sum[j]) : __fmul_rn(b[j], factor);
+        for (int k = 0; k < split::ahead; ++k) {
+            const auto at = split::of(batch, k, rows);
+            for_packets(at, [&](int p, int c) {
+                values[k][p] = *reinterpret_cast<const packet<B, n>*>(branch.row(first + at.row) + c);
+                if constexpr (Onto) onto[k][p] = *reinterpret_cast<const packet<X, n>*>(x.row(first + at.row) + c);
+            });
+        }
+        philox_key key{};
+        if constexpr (Thin) {
+            if (batch == 0) {  // while the first loads are under way
+                if (threadIdx.x == 0) shared_key = origin.key();
+                __syncthreads();
+                if (static_cast<int>(threadIdx.x) < rows) {
+                    const index t = first + threadIdx.x;
+                    const piece& p = pieces.of(t);
+                    draws[threadIdx.x] = {static_cast<std::uint32_t>(p.document), static_cast<std::uint32_t>(t - p.begin + p.position),
+                                          !drop.depth.active() || keeps_branch(shared_key, p.document, drop.depth)};
+                }
+                __syncthreads();
+            }
+            key = shared_key;
+        }
+#pragma unroll
+        for (int k = 0; k < split::ahead; ++k) {
+            const auto at = split::of(batch, k, rows);
+            philox_block drawn{};
+            std::uint32_t threshold = 0;  // of the bytes that are kept: 256 keeps none
+            if constexpr (Thin) {
+                if (at.live) {
+                    const row_draws of = draws[at.row];
+                    threshold = of.kept ? drop.dropout.threshold() : 256;
+                    if (of.kept && drop.dropout.active()) drawn = philox4x32(token_counter(of.document, of.position, at.place), key);
                 }
             }
-            write(y.row(t) + c, sum);
+            for_packets(at, [&](int p, int c) {
+                float result[n];
+#pragma unroll
+                for (int j = 0; j < n; ++j) {
+                    const float value = widen(values[k][p].value[j]);
+                    const bool keep = !Thin || byte_of(drawn, p * n + j) >= threshold;
+                    const float otherwise = Onto ? widen(onto[Onto ? k : 0][p].value[j]) : 0.0f;
+                    const float moved = Onto ? fmaf(value, factor, otherwise) : __fmul_rn(value, factor);
+                    result[j] = keep ? moved : otherwise;
+                }
+                write(y.row(first + at.row) + c, result);
+            });
         }
     }
 }
 
-template <index Width, bool HasX, class X, class B, class Y>
-void thin_onto(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces,
+template <index Width, bool Onto, class X, class B, class Y>
+void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces,
                const branch_drop& drop, const random_origin& origin) {
     using x_element = std::remove_const_t<X>;
     using b_element = std::remove_const_t<B>;
     constexpr int n = common_packet<Width, x_element, b_element, Y>;
-    if constexpr (HasX) expect_view(op, "x", x, y.rows, Width, n * index{sizeof(X)});
-    expect_view(op, "the branch", branch, y.rows, Width, n * index{sizeof(B)});
-    expect_view(op, "the result", y, y.rows, Width, n * index{sizeof(Y)});
+    if constexpr (Onto) expect_view(op, "x", x, y.rows, Width, packet_alignment<x_element, n>);
+    expect_view(op, "what is thinned", branch, y.rows, Width, packet_alignment<b_element, n>);
+    expect_view(op, "the result", y, y.rows, Width, packet_alignment<Y, n>);
+    expect_table(op, pieces, y.rows);
     if (y.rows == 0) return;
-    expect_pointer(op, "pieces", pieces.pieces.data(), alignof(piece));
-    expects(pieces.tokens == y.rows, [&] {
-        return std::string(op) + ": expected pieces that cover the " + std::to_string(y.rows) + " rows, got pieces of " + std::to_string(pieces.tokens) + " tokens";
-    });
     const float factor = drop.depth.scale() * drop.dropout.scale();
-    const index ctas = ceil_div(y.rows, residual_rows);
-    residual_kernel<Width, HasX, x_element, b_element, Y>
-        <<<static_cast<unsigned>(ctas), residual_threads, 0, stream>>>(x, branch, y, pieces, drop, origin, factor);
+    const auto launch = [&](auto thin) {
+        constexpr bool Thin = decltype(thin)::value;
+        using split = thin_split<Width, Onto, Thin, x_element, b_element, Y>;
+        thin_kernel<Width, Onto, Thin, x_element, b_element, Y>
+            <<<split::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces, drop, origin, factor);
+    };
+    if (drop.dropout.active() || drop.depth.active()) launch(std::true_type{});
+    else launch(std::false_type{});
     check_launch(op);
 }
 
@@ -81,13 +127,13 @@ void thin_onto(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<
 template <index Width, class X, class B, class Y>
 void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
               const random_origin& origin) {
-    detail::thin_onto<Width, true>("residual", stream, x, branch, y, pieces, drop, origin);
+    detail::thin_rows<Width, true>("residual", stream, x, branch, y, pieces, drop, origin);
 }
 
 template <index Width, class G, class D>
 void residual_backward(stream_ref stream, matrix_view<G> dy, matrix_view<D> d_branch, const piece_table& pieces, const branch_drop& drop,
                        const random_origin& origin) {
-    detail::thin_onto<Width, false>("residual_backward", stream, dy, dy, d_branch, pieces, drop, origin);
+    detail::thin_rows<Width, false>("residual_backward", stream, dy, dy, d_branch, pieces, drop, origin);
 }
 
 }  // namespace longspan::cuda

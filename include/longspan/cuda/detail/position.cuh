@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bodies of cuda/position.cuh.
+#pragma once
+
+#include <longspan/cuda/detail/row_split.cuh>
+#include <longspan/cuda/detail/turns.cuh>
+#include <longspan/cuda/position.cuh>
+
+namespace longspan::cuda {
+
+namespace detail {
+
+/// position[r] = that of row r of this CTA; every thread sees it.
+template <int Rows>
+__device__ __forceinline__ void find_positions(const device_pieces& pieces, index first, int rows, index (&position)[Rows]) {
+    if (static_cast<int>(threadIdx.x) < rows) position[threadIdx.x] = pieces.position(first + threadIdx.x);
+    __syncthreads();
+}
+
+template <index Width, class W, class X>
+__global__ void __launch_bounds__(256) add_learned_kernel(device_pieces pieces, matrix_view<const W> table, matrix_view<X> x) {
+    constexpr int n = common_packet<Width, W, X>;
+    using split = row_split<Width / n, 4>;
+    __shared__ index position[split::rows];
+    const index first = blockIdx.x * index{split::rows};
+    const int rows = split::rows_here(x.rows);
+    find_positions(pieces, first, rows, position);
+    for (int batch = 0; batch < split::batches; ++batch) {
+        float sum[split::ahead][n], added[split::ahead][n];
+#pragma unroll
+        for (int k = 0; k < split::ahead; ++k) {
+            const auto at = split::of(batch, k, rows);
+            if (!at.live) continue;
+            read(x.row(first + at.row) + at.place * n, sum[k]);
+            const index p = position[at.row];
+            read(table.row(p < table.rows ? p : p % table.rows) + at.place * n, added[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < split::ahead; ++k) {
+            const auto at = split::of(batch, k, rows);
+            if (!at.live) continue;
+#pragma unroll
+            for (int j = 0; j < n; ++j) sum[k][j] += added[k][j];
+            write(x.row(first + at.row) + at.place * n, sum[k]);
+        }
+    }
+}
+
+/// A thread owns a packet of one row of the table. The pieces that reach the CTA's rows are picked out 256 at a time.
+template <index Width, class DX>
+__global__ void __launch_bounds__(256) learned_backward_kernel(device_pieces pieces, index tokens, matrix_view<const DX> dx, matrix_view<float> d_table) {
+    constexpr int n = packet_elements<DX, Width>;
+    using split = row_split<Width / n, 1>;
+    constexpr int ahead = 8;
+    __shared__ index origin[256], begin[256], end[256];  // of the pieces at hand; row p of the table is token origin + p
+    __shared__ int found[8];
+    __shared__ int around;  // pieces that go round the table
+    const index first = blockIdx.x * index{split::rows};
+    const int rows = split::rows_here(d_table.rows);
+    for (int batch = 0; batch < split::batches; ++batch) {
+        const auto at = split::of(batch, 0, rows);
+        const index row = first + at.row;
+        const int c = at.place * n;
+        float sum[n] = {};
+        if (at.live) read(d_table.row(row) + c, sum);
+        for (index base = 0; base < pieces.count; base += 256) {
+            const index i = base + threadIdx.x;
+            bool reaches = false, wraps = false;
+            index from = 0, to = 0, start = 0;
+            if (i < pieces.count) {
+                from = pieces.pieces[i].begin;
+                to = i + 1 < pieces.count ? pieces.pieces[i + 1].begin : tokens;
+                const index p = pieces.pieces[i].position % d_table.rows;
+                start = from - p;
+                wraps = p + (to - from) > d_table.rows;
+                reaches = from < to && (wraps || (p < first + rows && p + (to - from) > first));
+            }
+            const unsigned mine = __ballot_sync(0xffffffffu, reaches);
+            const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+            if (lane == 0) found[warp] = __popc(mine);
+            if (threadIdx.x == 0) around = 0;
+            __syncthreads();
+            int place = __popc(mine & ((1u << lane) - 1)), count = 0;
+            for (int w = 0; w < 8; ++w) {
+                if (w < warp) place += found[w];
+                count += found[w];
+            }
+            if (reaches) origin[place] = start, begin[place] = from, end[place] = to;
+            if (wraps) around = 1;
+            __syncthreads();
+            if (at.live && around == 0) {
+                for (int l = 0; l < count; l += ahead) {
+                    float more[ahead][n];
+                    bool there[ahead];
+#pragma unroll
+                    for (int k = 0; k < ahead; ++k) {
+                        const index t = l + k < count ? origin[l + k] + row : -1;
+                        there[k] = l + k < count && t >= begin[l + k] && t < end[l + k];
+                        if (there[k]) read(dx.row(t) + c, more[k]);
+                    }
+#pragma unroll
+                    for (int k = 0; k < ahead; ++k)
+#pragma unroll
+                        for (int j = 0; j < n; ++j) sum[j] = there[k] ? sum[j] + more[k][j] : sum[j];
+                }
+            } else if (at.live) {
+                for (int l = 0; l < count; ++l) {
+                    index t = origin[l] + row;
+                    if (t < begin[l]) t += d_table.rows;
+                    for (; t < end[l]; t += d_table.rows) {
+                        float more[n];
+                        read(dx.row(t) + c, more);
+#pragma unroll
+                        for (int j = 0; j < n; ++j) sum[j] += more[j];
+                    }
+                }
+            }
+            __syncthreads();
+        }
+        if (at.live) write(d_table.row(row) + c, sum);
+    }
+}
+
+/// A thread keeps a pair of columns and walks the CTA's rows. CTA: (rows, pairs).
+inline constexpr int wave_rows = 32;
+template <index Width, class X>
+__global__ void __launch_bounds__(128) add_sinusoidal_kernel(device_pieces pieces, matrix_view<X> x, const __grid_constant__ turn_powers powers) {
+    constexpr int n = Width % 2 == 0 ? 2 : 1;
+    __shared__ index position[wave_rows];
+    const index first = blockIdx.x * index{wave_rows}, left = x.rows - first;
+    const int rows = left < wave_rows ? static_cast<int>(left) : wave_rows;
+    find_positions(pieces, first, rows, position);
+    const int j = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+    if (2 * j >= Width) return;
+    const twofold turns = powers.turns(j);
+#pragma unroll 4
+    for (int r = 0; r < rows; ++r) {
+        X* const at = x.row(first + r) + 2 * j;
+        const cosine_and_sine w = wave(turns, static_cast<double>(position[r]));
+        if constexpr (n == 2) {
+            float pair[2];
+            read(at, pair);
+            pair[0] += static_cast<float>(w.sine), pair[1] += static_cast<float>(w.cosine);
+            write(at, pair);
+        } else {
+            at[0] = narrow<X>(widen(at[0]) + static_cast<float>(w.sine));
+            if (2 * j + 1 < Width) at[1] = narrow<X>(widen(at[1]) + static_cast<float>(w.cosine));
+        }
+    }
+}
+
+}  // namespace detail
+
+template <index Width, class W, class X>
+void add_learned_positions(stream_ref stream, const piece_table& pieces, matrix_view<W> table, matrix_view<X> x) {
+    constexpr const char* op = "add_learned_positions";
+    using element = std::remove_const_t<W>;
+    constexpr int n = common_packet<Width, element, X>;
+    expect_view(op, "the table", table, table.rows, Width, packet_alignment<element, n>);
+    expect_view(op, "x", x, x.rows, Width, packet_alignment<X, n>);
+    detail::expect_table(op, pieces, x.rows);
+    if (x.rows == 0) return;
+    expects(table.rows > 0, [&] { return std::string(op) + ": expected a table of at least one row, got none"; });
+    const unsigned ctas = detail::row_split<Width / n, 4>::ctas(x.rows);
+    detail::add_learned_kernel<Width, element, X><<<ctas, 256, 0, stream>>>(pieces, table, x);
+    check_launch(op);
+}
+
+template <index Width, class DX, class DW>
+void learned_positions_backward(stream_ref stream, const piece_table& pieces, matrix_view<DX> dx, matrix_view<DW> d_table) {
+    static_assert(std::is_same_v<DW, float>, "learned_positions_backward: gradients of parameters are summed in float");
+    constexpr const char* op = "learned_positions_backward";
+    using element = std::remove_const_t<DX>;
+    constexpr int n = packet_elements<element, Width>;
+    expect_view(op, "dx", dx, dx.rows, Width, packet_alignment<element, n>);
+    expect_view(op, "d_table", d_table, d_table.rows, Width, packet_alignment<float, n>);
+    detail::expect_table(op, pieces, dx.rows);
+    if (dx.rows == 0 || d_table.rows == 0) return;
+    const unsigned ctas = detail::row_split<Width / n, 1>::ctas(d_table.rows);
+    detail::learned_backward_kernel<Width, element><<<ctas, 256, 0, stream>>>(pieces, dx.rows, dx, d_table);
+    check_launch(op);
+}
+
+template <index Width, class X>
+void add_sinusoidal_positions(stream_ref stream, const piece_table& pieces, matrix_view<X> x) {
+    constexpr const char* op = "add_sinusoidal_positions";
+    constexpr index pairs = (Width + 1) / 2;
+    static_assert(pairs <= index{1} << detail::turn_powers::bits, "add_sinusoidal_positions: the width is at most 2^21");
+    expect_view(op, "x", x, x.rows, Width, Width % 2 == 0 ? 2 * index{sizeof(X)} : index{sizeof(X)});
+    detail::expect_table(op, pieces, x.rows);
+    if (x.rows == 0) return;
+    const detail::turn_powers powers(10000, Width);
+    const dim3 grid(static_cast<unsigned>(ceil_div(x.rows, detail::wave_rows)), static_cast<unsigned>(ceil_div(pairs, 128)));
+    detail::add_sinusoidal_kernel<Width, X><<<grid, 128, 0, stream>>>(pieces, x, powers);
+    check_launch(op);
+}
+
+}  // namespace longspan::cuda
