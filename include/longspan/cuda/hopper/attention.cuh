@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention over packed documents on Hopper's tensor cores (sm_90a): the same functions as cuda/attention.cuh, which says what
+// they do, for two-byte operands and heads of 64, 128 or 256.
+//
+// One warp copies tiles with the copy engine; two warpgroups multiply (wgmma), taking turns between tensor cores and exponentials.
+// Only live tiles are visited, elements are tested only in partial tiles; the walk over tiles is done by the copying warp.
+// Deterministic: no sum depends on timing. Nothing allocates or waits; everything may be captured.
+// References: Shah et al., "FlashAttention-3", arXiv:2407.08608; Spector et al., "ThunderKittens", arXiv:2410.20399.
+#pragma once
+
+#include <longspan/cuda/attention.cuh>
+
+namespace longspan::cuda::hopper {
+
+/// As cuda::attention, for bf16 and fp16. HeadDim: 64, 128 or 256.
+template <pattern Pattern, index HeadDim, class Score = score<>>
+struct attention {
+    static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "hopper attention: a head is 64, 128 or 256 elements wide");
+    static_assert(std::is_void_v<typename Score::rounding>, "hopper attention: operands are two-byte formats, which nothing rounds");
+    using arguments = typename Pattern::arguments;
+
+    /// Writes out[tq, heads·HeadDim] and lse[tq, heads]; with `merge`, joins what they hold.
+    template <class Q, class K, class V, storage_format O>
+    static void forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
+                        std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
+                        const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse, bool merge = false);
+};
+
+}  // namespace longspan::cuda::hopper
+
+#include <longspan/cuda/hopper/detail/forward.cuh>

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A warpgroup's 64 queries × Keys scores in registers, and what becomes of them: placed, tested, raised to probabilities whose
+// sums are kept beside. A lane holds of rows g and g + 8 of its warp the columns 8j + 2t and the next (g = lane / 4, t = lane % 4).
+#pragma once
+
+#include <limits>
+
+#include <longspan/cuda/detail/attention_tile.cuh>
+
+namespace longspan::cuda::hopper::detail {
+
+template <class T>
+__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
+    if constexpr (std::is_same_v<T, bf16>) return ptx::pack_bf16(low, high);
+    else return ptx::pack_fp16(low, high);
+}
+
+/// Which of Columns columns rows g and g + 8 see: each lane of four makes its share of the words.
+template <int Columns>
+struct quad_masks {
+    static constexpr int words = Columns / 32, shares = (2 * words + 3) / 4;
+    static_assert(Columns % 32 == 0);
+    std::uint32_t word[shares];
+
+    /// `make(half, word)`: of row g + 8 · half.
+    template <class Make>
+    __device__ __forceinline__ explicit quad_masks(const Make& make) {
+        const int t = static_cast<int>(threadIdx.x) & 3;
+#pragma unroll
+        for (int i = 0; i < shares; ++i) {
+            const int at = t + 4 * i;
+            word[i] = at < 2 * words ? make(at / words, at % words) : 0u;
+        }
+    }
+    /// Shifted so that bits 8i and 8i + 1 are the lane's own columns.
+    __device__ __forceinline__ std::uint32_t of(int half, int w) const {
+        const int at = half * words + w, lane = static_cast<int>(threadIdx.x) & 31;
+        return __shfl_sync(~0u, word[at / 4], (lane & 28) + at % 4) >> (2 * (lane & 3));
+    }
+};
+
+/// What a query's row comes to.
+struct row_result {
+    float weight;   ///< of what was summed
+    float other;    ///< of what out held before
+    float log_sum;
+};
+
+template <class Pattern, int Keys, class Score, class T>
+struct score_tile {
+    using rule_type = longspan::cuda::detail::score_rule<Score, T>;
+    static constexpr float nothing = -std::numeric_limits<float>::infinity();
+
+    float score[Keys / 2];
+    float peak[2] = {nothing, nothing}, total[2] = {0, 0}, shrink[2] = {1, 1};
+    rule_type rule;
+    float factor;
+    philox_key drop_key{};
+    std::uint32_t drop_threshold;
+    index document;
+    int head;
+
+    __device__ __forceinline__ score_tile(const longspan::cuda::detail::score_numbers& n, int head_, index document_)
+        : rule(n, head_), factor(rule.factor()), drop_threshold(n.drop_threshold), document(document_), head(head_) {
+        if constexpr (Score::dropout) drop_key = n.site.key();
+    }
+
+    __device__ __forceinline__ void place(index query, index first_key) {
+        if constexpr (!rule_type::plain) {
+            const int apart = static_cast<int>(query - first_key) - 2 * (static_cast<int>(threadIdx.x) & 3);
+#pragma unroll
+            for (int i = 0; i < Keys / 2; ++i) {
+                const float distance = static_cast<float>(apart + i / 2 % 2 * 8 - i / 4 * 8 - i % 2);
+                score[i] = rule.placed(rule.capped(score[i]), distance);
+            }
+        }
+    }
+    __device__ __forceinline__ void test(const typename Pattern::arguments& arguments, index ordinal, index query, index first_key, int live_keys) {
+        const quad_masks<Keys> masks([&](int half, int w) {
+            return bits_of({0, live_keys}, 32 * w) & Pattern::key_bits(arguments, ordinal, query + 8 * half, first_key + 32 * w);
+        });
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int w = 0; w < Keys / 32; ++w) {
+                const std::uint32_t seen = masks.of(h, w);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) {
+                    float& x = score[16 * w + i / 2 * 4 + 2 * h + i % 2];
+                    x = seen >> (i / 2 * 8 + i % 2) & 1 ? x : nothing;
+                }
+            }
+    }
+    /// Scores become probabilities; true where a peak of the warp moved, so that what was summed with it has to shrink.
+    __device__ __forceinline__ bool raise(index query, index first_key) {
+        bool moved = false;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float top[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) top[i] = fmaxf(score[4 * i + 2 * h], score[4 * i + 2 * h + 1]);
+#pragma unroll
+            for (int i = 4; i < Keys / 8; ++i) top[i % 4] = fmaxf(top[i % 4], fmaxf(score[4 * i + 2 * h], score[4 * i + 2 * h + 1]));
+            float most = fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 2)) * factor;
+            const bool grown = most > peak[h] + 8.0f;
+            shrink[h] = grown ? ptx::exp2_fast(peak[h] - most) : 1.0f;
+            peak[h] = grown ? most : peak[h];
+            moved = moved || grown;
+        }
+        moved = __any_sync(~0u, moved);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            // A row that has seen nothing keeps a peak of −∞: its exponents are measured from 0, and are −∞ too.
+            const float from = peak[h] == nothing ? 0.0f : peak[h];
+            float sum[2] = {0, 0};
+#pragma unroll
+            for (int i = 0; i < Keys / 8; ++i)
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    float& x = score[4 * i + 2 * h + e];
+                    x = ptx::exp2_fast(fmaf(x, factor, -from));
+                    sum[e] += x;
+                }
+            total[h] = fmaf(total[h], shrink[h], sum[0] + sum[1]);
+        }
+        if constexpr (Score::dropout) drop(query, first_key);
+        return moved;
+    }
+    /// Rounds probabilities to the operand of the second product.
+    template <class F>
+    __device__ __forceinline__ void pack(std::uint32_t (&to)[Keys / 16][4]) const {
+#pragma unroll
+        for (int k = 0; k < Keys / 16; ++k)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) to[k][i] = pack_pair<F>(score[8 * k + 2 * i], score[8 * k + 2 * i + 1]);
+    }
+    template <int N>
+    __device__ __forceinline__ void shrink_rows(float (&out)[N]) const {
+#pragma unroll
+        for (int i = 0; i < N; ++i) out[i] *= shrink[i / 2 % 2];
+    }
+
+    /// The end of row g + 8 · half: joins the four lanes' sums, the sink, and what was there before.
+    template <bool Sink>
+    __device__ __forceinline__ row_result finish(int half, const longspan::cuda::detail::score_numbers& n, index head_here, bool merge, bool mine,
+                                                 const statistic_view<float>& lse, index row) const {
+        float sum = total[half], top = peak[half], weight = 1;
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        if constexpr (Sink) {
+            if (!merge) {
+                const float sink = n.sinks[head_here] * static_cast<float>(longspan::cuda::detail::log2_e), both = fmaxf(sink, top);
+                if (both > nothing) {
+                    weight = exp2f(top - both);
+                    sum = fmaf(sum, weight, exp2f(sink - both));
+                    top = both;
+                }
+            }
+        }
+        const bool saw = sum > 0;
+        row_result result{saw ? weight / sum : 0.0f, 0.0f,
+                          saw ? static_cast<float>((static_cast<double>(top) + static_cast<double>(log2f(sum))) * longspan::cuda::detail::ln_2) : nothing};
+        if (merge && mine) {
+            const float before = lse(row, head_here), most = fmaxf(before, result.log_sum);
+            if (most > nothing) {
+                const float both = most + logf(expf(before - most) + expf(result.log_sum - most));
+                result.other = expf(before - both);
+                result.weight *= expf(result.log_sum - both);
+                result.log_sum = both;
+            }
+        }
+        __syncwarp();  // all four lanes have read what one of them replaces
+        if constexpr (Score::dropout) result.weight *= n.keep_scale;
+        return result;
+    }
+
+private:
+    /// What is dropped becomes 0; 16 keys of a query hang on one draw.
+    __device__ __forceinline__ void drop(index query, index first_key) {
+        const int lane = static_cast<int>(threadIdx.x) & 31, t = lane & 3;
+        const index group = floor_div(first_key, philox_group);
+        if (first_key == group * philox_group) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+#pragma unroll
+                for (int part = 0; part < Keys / 64; ++part) {
+                    const philox_block drawn = philox4x32(attention_map_counter(document, head, query + 8 * h, group + 4 * part + t), drop_key);
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        const int from = (lane & 28) + i;
+                        std::uint32_t low[2], high[2];
+                        for (int w = 0; w < 2; ++w) {
+                            low[w] = __shfl_sync(~0u, drawn.word[w], from);
+                            high[w] = __shfl_sync(~0u, drawn.word[2 + w], from);
+                        }
+                        const std::uint32_t bytes[2] = {(t & 2 ? low[1] : low[0]) >> (t % 2 * 16), (t & 2 ? high[1] : high[0]) >> (t % 2 * 16)};
+#pragma unroll
+                        for (int j = 0; j < 2; ++j)
+#pragma unroll
+                            for (int e = 0; e < 2; ++e) {
+                                float& x = score[4 * (2 * (4 * part + i) + j) + 2 * h + e];
+                                x = (bytes[j] >> (8 * e) & 255u) >= drop_threshold ? x : 0.0f;
+                            }
+                    }
+                }
+        } else {
+#pragma unroll
+            for (int i = 0; i < Keys / 2; ++i) {
+                const index key = first_key + i / 4 * 8 + 2 * t + i % 2, of = floor_div(key, philox_group);
+                const philox_block drawn = philox4x32(attention_map_counter(document, head, query + i / 2 % 2 * 8, of), drop_key);
+                if (byte_of(drawn, key - of * philox_group) < drop_threshold) score[i] = 0;
+            }
+        }
+    }
+};
+
+}  // namespace longspan::cuda::hopper::detail
