@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
     const int rows = split::rows_here(x.rows);
     for (int batch = 0; batch < split::batches; ++batch) {
         index id[split::ahead];
-        float values[split::ahead][n];
+        packet<W, n> stored[split::ahead];
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
@@ -31,12 +31,21 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
-            if (at.live) read(table.row(id[k]) + at.place * n, values[k]);
+            if (at.live) stored[k] = *reinterpret_cast<const packet<W, n>*>(table.row(id[k]) + at.place * n);
         }
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
-            if (at.live) write(x.row(first + at.row) + at.place * n, values[k]);
+            if (!at.live) continue;
+            X* const to = x.row(first + at.row) + at.place * n;
+            if constexpr (std::is_same_v<W, X>) {
+                *reinterpret_cast<packet<X, n>*>(to) = stored[k];
+            } else {
+                float values[n];
+#pragma unroll
+                for (int j = 0; j < n; ++j) values[j] = widen(stored[k].value[j]);
+                write(to, values);
+            }
         }
     }
 }
