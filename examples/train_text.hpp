@@ -75,7 +75,7 @@ bool train_phase(run<Job>& r, const char* name, ls::index end, std::uint64_t see
     const auto rate = ls::warm_up{ls::in_tokens(40 * Job::short_phase::batch.budget)}.then(
         ls::cosine{.peak = r.chosen.rate, .over = ls::in_tokens(static_cast<ls::index>(r.tokens_until(r.steps()))), .floor = r.chosen.rate / 50});
     ls::loader_options from{.seed = seed};
-    if (r.place.budget == Phase::batch.budget) from.resume = r.place;  // a snapshot of this phase
+    if (r.place.budget == Phase::batch.budget && r.place.context == Phase::shape.context) from.resume = r.place;  // a snapshot of this phase
     auto batches = ls::batches<Phase>(r.train, from);
     r.status.say(std::string(name) + " phase, an epoch: " + ls::describe(batches.count_epoch(batches.state().epoch)));
     double speed = 0, before = ls::status_line::now();
