@@ -99,14 +99,16 @@ void run(const char* pattern, const std::vector<index>& lengths, index heads, in
     std::vector<longspan::piece> pieces;
     for (const index n : lengths) pieces.push_back({static_cast<index>(pieces.size()), 0, tokens}), tokens += n;
     const index count = static_cast<index>(pieces.size()), width = heads * HeadDim, key_width = key_heads * HeadDim;
-    array<bf16> q(tokens * width), k(tokens * key_width), v(tokens * key_width), out(tokens * width);
+    array<bf16> q(tokens * width), k(tokens * key_width), v(tokens * key_width), d_out(tokens * width), out(tokens * width);
+    array<bf16> dq(tokens * width), dk(tokens * key_width), dv(tokens * key_width);
+    array<std::byte> workspace(op::backward_workspace(tokens, heads, key_heads));
     array<float> lse(tokens * heads);
     array<std::byte> segments(cuda::attention_segment_memory(tokens, count));
     array<longspan::piece> table(count);
     cudaStream_t stream = nullptr;
     cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "bench");
     cuda::check(cudaMemcpy(table.data, pieces.data(), pieces.size() * sizeof(longspan::piece), cudaMemcpyHostToDevice), "bench");
-    fill(q, tokens * width, 1), fill(k, tokens * key_width, 2), fill(v, tokens * key_width, 3);
+    fill(q, tokens * width, 1), fill(k, tokens * key_width, 2), fill(v, tokens * key_width, 3), fill(d_out, tokens * width, 4);
     auto* const list = reinterpret_cast<longspan::attention_segment*>(segments.data);
     cuda::self_attention_segments(stream, table.data, count, tokens, list);
     const std::span<const longspan::attention_segment> span(list, pieces.size());
@@ -126,6 +128,12 @@ void run(const char* pattern, const std::vector<index>& lengths, index heads, in
     print("forward", microseconds(stream, [&] {
               op::forward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(out, width), statistics);
           }), flops);
+    if constexpr (HeadDim < 256) {
+        print("backward", microseconds(stream, [&] {
+                  op::backward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(d_out, width), view(out, width),
+                               statistics, {}, view(dq, width), view(dk, key_width), view(dv, key_width), cuda::accumulate::no, nullptr, workspace.data);
+              }), 2.5 * flops);
+    }
     cudaStreamDestroy(stream);
 }
 

@@ -22,16 +22,25 @@ void check_layouts(index heads, index key_heads, double floor) {
         CAPTURE(lengths.size());
         CAPTURE(lengths.back());
         hopper_problem<P, HeadDim, score<>, T> p(documents(lengths), heads, key_heads, seed += 10);
-        p.forward();
-        const auto out = p.take(p.out, p.n.query_tokens, heads);
-        check_forward(out, doubles(p.lse.get()), p.exact(), p.unfused(), floor);
-        p.out.poison();
-        p.forward();
-        CHECK(same_bits(out, p.take(p.out, p.n.query_tokens, heads)));
+        p.forward(), p.backward();
+        const attention_results first = p.results();
+        check_accuracy(first, p.exact(), p.unfused(), floor);
+        for (auto* a : {&p.out, &p.dq, &p.dk, &p.dv}) a->poison();
+        p.forward(), p.backward();
+        const attention_results again = p.results();
+        CHECK(same_bits(first.out, again.out));
+        CHECK(same_bits(first.dq, again.dq));
+        CHECK(same_bits(first.dk, again.dk));
+        CHECK(same_bits(first.dv, again.dv));
     }
 }
 
 TEST_CASE("hopper attention: causal documents of any length, bf16, heads of 128") { check_layouts<causal_pattern, 128, bf16>(4, 2, 1e-5); }
 TEST_CASE("hopper attention: full attention, fp16, heads of 128") { check_layouts<full_pattern, 128, fp16>(2, 2, 1e-5); }
+
+TEST_CASE("hopper attention: causal documents of any length, bf16, heads of 64") { check_layouts<causal_pattern, 64, bf16>(4, 2, 1e-5); }
+TEST_CASE("hopper attention: a causal window, fp16, heads of 64") {
+    check_layouts<longspan::both<causal_pattern, longspan::window_pattern<150>>, 64, fp16>(3, 3, 1e-5);
+}
 
 }  // namespace cuda_test

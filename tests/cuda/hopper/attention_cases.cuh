@@ -12,9 +12,16 @@ namespace cuda_test {
 template <class P, index HeadDim, class Score, class T>
 struct hopper_problem : attention_problem<P, HeadDim, Score, T> {
     using base = attention_problem<P, HeadDim, Score, T>;
-    using base::base;
+    using attention_view = longspan::cuda::statistic_view<const float>;
     using base::n;
     using op = longspan::cuda::hopper::attention<P, HeadDim, Score>;
+
+    device_array<std::byte> room;
+
+    template <class... A>
+    explicit hopper_problem(std::vector<attention_segment> segments, index heads, index key_heads, A&&... rest)
+        : base(std::move(segments), heads, key_heads, std::forward<A>(rest)...),
+          room(static_cast<std::size_t>(op::backward_workspace(base::n.query_tokens, heads, key_heads))) {}
 
     void forward(bool merge = false) {
         base::settle();
@@ -22,20 +29,15 @@ struct hopper_problem : attention_problem<P, HeadDim, Score, T> {
                     this->view(this->v, n.key_tokens, n.key_heads), this->device_span(), this->given(), this->values,
                     this->view(this->out, n.query_tokens, n.heads), this->lse.view(n.query_tokens, n.heads), merge);
     }
-};
-
-/// `got`, `exact` and `unfused` of the forward alone.
-inline void check_forward(const std::vector<double>& out, const std::vector<double>& lse, const attention_results& exact,
-                          const attention_results& unfused, double floor) {
-    const double error = relative_error(out, exact.out), allowed = 1.05 * relative_error(unfused.out, exact.out) + floor;
-    CHECK_MESSAGE(error <= allowed, "out: " << error << ", allowed " << allowed);
-    double worst = 0;
-    for (std::size_t i = 0; i < exact.lse.size(); ++i) {
-        if (lse[i] == exact.lse[i]) continue;
-        const double off = std::abs(lse[i] - exact.lse[i]);
-        worst = off <= worst ? worst : off;  // NaN sticks
+    void backward(accumulate add = accumulate::no, attention_view delta = {}) {
+        base::settle();
+        op::backward(this->stream, this->view(this->q, n.query_tokens, n.heads), this->view(this->k, n.key_tokens, n.key_heads),
+                     this->view(this->v, n.key_tokens, n.key_heads), this->device_span(), this->given(), this->values,
+                     this->view(this->d_out, n.query_tokens, n.heads), this->view(this->out, n.query_tokens, n.heads),
+                     this->lse.view(n.query_tokens, n.heads), delta, this->view(this->dq, n.query_tokens, n.heads),
+                     this->view(this->dk, n.key_tokens, n.key_heads), this->view(this->dv, n.key_tokens, n.key_heads), add,
+                     Score::sink ? this->d_sinks.data() : nullptr, room.data());
     }
-    CHECK_MESSAGE(worst <= 2e-5, "lse: " << worst);
-}
+};
 
 }  // namespace cuda_test

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <longspan/cuda/attention.cuh>
+#include <longspan/cuda/hopper/attention_sizes.hpp>
 
 namespace longspan::cuda::hopper {
 
@@ -25,8 +26,22 @@ struct attention {
     static void forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                         std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
                         const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse, bool merge = false);
+
+    /// Bytes of workspace of a backward.
+    [[nodiscard]] static constexpr bytes backward_workspace(index query_tokens, index heads, index key_heads) {
+        return hopper::attention_backward_workspace(query_tokens, heads, key_heads, HeadDim);
+    }
+
+    /// Writes dq (its share of these keys), and dk and dv (or adds to them), from d_out and the forward's out and lse.
+    template <class Q, class K, class V, class DO, class O, storage_format D>
+    static void backward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
+                         std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
+                         const score_arguments& score_values, matrix_view<DO> d_out, matrix_view<O> out, statistic_view<const float> lse,
+                         statistic_view<const float> delta, matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, accumulate add_keys,
+                         float* d_sinks, std::byte* workspace);
 };
 
 }  // namespace longspan::cuda::hopper
 
 #include <longspan/cuda/hopper/detail/forward.cuh>
+#include <longspan/cuda/hopper/detail/backward.cuh>

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The launches of Hopper's attention backward: each query's log-sum-exp and delta side by side; the gradients, those of queries as
+// sums of floats; the sums rounded into dq; the sinks' gradients.
+#pragma once
+
+#include <longspan/cuda/detail/attention_backward.cuh>
+#include <longspan/cuda/hopper/detail/backward_kernel.cuh>
+#include <longspan/cuda/hopper/detail/tensor_map.cuh>
+
+namespace longspan::cuda::hopper::detail {
+
+/// Rounds the sums of 64 queries of one head to dq; 0 where nothing is seen.
+template <class Pattern, int HeadDim, class D>
+__global__ void __launch_bounds__(256)
+    round_query_gradients(matrix_view<D> dq, const float* sums, const attention_segment* segments, const attention_block* blocks,
+                          const __grid_constant__ pattern_values<typename Pattern::arguments> arguments, float scale) {
+    using shape = backward_shape<HeadDim>;
+    const attention_block block = blocks[1 + blockIdx.x];
+    if (block.segment < 0) return;
+    const attention_segment s = segments[block.segment];
+    const index first = static_cast<index>(block.block) * 64, left = s.query_count - first, head = blockIdx.y;
+    const int live = static_cast<int>(left < 64 ? left : 64);
+    __shared__ bool seen;
+    if (threadIdx.x == 0) {
+        const index begin = first / shape::queries * shape::queries, end = begin + shape::queries < s.query_count ? begin + shape::queries : s.query_count;
+        auto walk = key_runs<Pattern>(arguments(), s.ordinal, {s.query_position + begin, s.query_position + end},
+                                      {s.key_position, s.key_position + s.key_count}, shape::keys);
+        tile_run run;
+        seen = walk.next(run);
+    }
+    __syncthreads();
+    constexpr int units = HeadDim / 4, pairs = units / 4;
+    for (int i = static_cast<int>(threadIdx.x); i < live * units; i += 256) {
+        const int row = i / units, unit = i % units, half = unit / 16, j = (unit % 16 / 4) ^ (row & 1), t = unit % 4;
+        float4 sum = make_float4(0, 0, 0, 0);
+        if (seen) sum = __ldcs(reinterpret_cast<const float4*>(sums + ((head * index{HeadDim / 64} + half) * dq.rows + s.query_begin + first + row) * 64) + unit % 16);
+        D* const to = dq.row(s.query_begin + first + row) + head * HeadDim + 64 * half + 16 * j + 2 * t;
+        store_pair(to, sum.x * scale, sum.y * scale);
+        store_pair(to + 8, sum.z * scale, sum.w * scale);
+    }
+    static_assert(pairs * 4 == units);
+}
+
+}  // namespace longspan::cuda::hopper::detail
+
+namespace longspan::cuda::hopper {
+
+template <pattern Pattern, index HeadDim, class Score>
+template <class Q, class K, class V, class DO, class O, storage_format D>
+void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
+                                                  std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
+                                                  const score_arguments& score_values, matrix_view<DO> d_out, matrix_view<O> out,
+                                                  statistic_view<const float> lse, statistic_view<const float> delta, matrix_view<D> dq,
+                                                  matrix_view<D> dk, matrix_view<D> dv, accumulate add_keys, float* d_sinks, std::byte* workspace) {
+    using namespace detail;
+    namespace base = longspan::cuda::detail;
+    static_assert(base::same_storage<Q, K, V> && base::same_storage<Q, DO, Q> && sizeof(Q) == 2,
+                  "hopper attention: queries, keys, values and d_out are stored alike, as bf16 or fp16");
+    constexpr int width = int{HeadDim};
+    if constexpr (!base::agreed<Pattern> || width == 256) {
+        cuda::attention<Pattern, HeadDim, Score>::backward(stream, queries, keys, values, segments, pattern_arguments, score_values, d_out, out, lse, delta,
+                                                           dq, dk, dv, add_keys, d_sinks, workspace);
+    } else {
+        using T = std::remove_const_t<Q>;
+        using shape = backward_shape<width>;
+        using memory = backward_memory<width, query_capacity<Pattern>>;
+        constexpr const char* op = "hopper attention backward";
+        const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;
+        expect_view(op, "d_out", d_out, queries.rows, queries.columns, 16);
+        expect_view(op, "dq", dq, queries.rows, queries.columns, 2 * sizeof(D));
+        expect_view(op, "dk", dk, keys.rows, keys.columns, 2 * sizeof(D));
+        expect_view(op, "dv", dv, keys.rows, keys.columns, 2 * sizeof(D));
+        expects(delta.data == nullptr || (delta.rows == lse.rows && delta.heads == lse.heads),
+                [] { return "hopper attention backward: expected delta of the same shape as lse"; });
+        const base::score_numbers numbers = base::numbers_of<Score>(op, score_values, HeadDim);
+        if (segments.empty()) return;
+        expect_pointer(op, "workspace", workspace, workspace_alignment);
+
+        const index count = static_cast<index>(segments.size());
+        const base::schedule_layout at = base::schedule_of(queries.rows, keys.rows, count);
+        const backward_layout room = backward_layout_of(queries.rows, heads, HeadDim);
+        float2* const statistics = reinterpret_cast<float2*>(workspace);
+        float* const sums = reinterpret_cast<float*>(workspace + room.dq_sums);
+        std::int32_t* const marks = reinterpret_cast<std::int32_t*>(workspace + room.marks);
+        unsigned* const counter = reinterpret_cast<unsigned*>(workspace + room.counter);
+        using of_rows = base::statistics_shape<width>;
+        base::attention_statistics<width><<<static_cast<unsigned>(ceil_div(queries.rows * heads, of_rows::rows) + 1), of_rows::threads, 0, stream>>>(
+            d_out, out, lse, delta, statistics, marks, counter);
+        check_launch(op);
+        if (keys.rows > 0) {
+            const detail::backward_call<D, arguments> call{make_tensor_map(op, queries, shape::queries, width),
+                                                           make_tensor_map(op, keys, shape::keys, width),
+                                                           make_tensor_map(op, values, shape::keys, width),
+                                                           make_tensor_map(op, d_out, shape::queries, width),
+                                                           dk.data,
+                                                           dv.data,
+                                                           dk.stride,
+                                                           dv.stride,
+                                                           statistics,
+                                                           sums,
+                                                           marks,
+                                                           counter,
+                                                           queries.rows,
+                                                           segments.data(),
+                                                           base::schedule_at(segments, at.long_keys),
+                                                           pattern_arguments,
+                                                           numbers,
+                                                           static_cast<int>(heads / key_heads),
+                                                           add_keys == accumulate::yes};
+            const auto kernel = attention_backward<Pattern, width, Score, T, D>;
+            base::allow_shared(kernel, memory::size, op);
+            const dim3 grid(static_cast<unsigned>(base::most_blocks(keys.rows, count, shape::keys)), static_cast<unsigned>(key_heads));
+            kernel<<<grid, shape::threads, memory::size, stream>>>(call);
+            check_launch(op);
+        }
+        if (queries.rows == 0) return;
+        const base::attention_block* const query_blocks = base::schedule_at(segments, at.short_queries);
+        const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, base::short_block)), static_cast<unsigned>(heads));
+        round_query_gradients<Pattern, width><<<grid, 256, 0, stream>>>(dq, sums, segments.data(), query_blocks, pattern_arguments,
+                                                                        base::score_rule<Score, T>::plain ? numbers.natural_scale : 1.0f);
+        check_launch(op);
+        if constexpr (Score::sink) {
+            if (d_sinks == nullptr) return;
+            double* const parts = reinterpret_cast<double*>(workspace + room.sink_parts);
+            base::sink_gradient_parts<><<<dim3(static_cast<unsigned>(base::sink_parts), static_cast<unsigned>(heads)), 64, 0, stream>>>(
+                statistics, queries.rows, segments.data(), query_blocks, score_values.sinks, parts);
+            check_launch(op);
+            base::sink_gradient_sums<><<<static_cast<unsigned>(ceil_div(heads, 64)), 64, 0, stream>>>(parts, heads, d_sinks);
+            check_launch(op);
+        }
+    }
+}
+
+}  // namespace longspan::cuda::hopper
