@@ -10,7 +10,7 @@ namespace longspan::cuda {
 namespace detail {
 
 inline constexpr int bias_warps = 8;       // rows in flight in a CTA; their sums meet in shared memory
-inline constexpr int bias_rows_ahead = 4;  // independent 16-byte loads of a thread
+inline constexpr int bias_rows_ahead = 8;  // independent 16-byte loads of a thread
 
 /// Elements which a thread reads at once.
 template <class T, int Elements>

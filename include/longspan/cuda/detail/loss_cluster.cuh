@@ -15,7 +15,7 @@
 namespace longspan::cuda::detail {
 
 /// How a row is cut: `ctas` of `threads`, each with `fours` times 16 bytes in registers. 0 ctas: it does not fit.
-struct row_split {
+struct logit_split {
     int ctas, threads, fours;
     [[nodiscard]] constexpr index capacity() const { return index{4} * ctas * threads * fours; }
     /// CTAs that the registers of a multiprocessor should hold: while one waits for its cluster another loads.
@@ -25,7 +25,7 @@ struct row_split {
     /// Shared memory for the row to come.
     [[nodiscard]] constexpr bytes coming() const { return bytes{16} * threads * fours; }
 };
-[[nodiscard]] constexpr row_split split_row(index vocabulary) {
+[[nodiscard]] constexpr logit_split split_row(index vocabulary) {
     const index fours = ceil_div(vocabulary, 4);
     for (const int deep : {8, 16})
         for (const int ctas : {1, 2, 4, 8}) {
@@ -43,28 +43,61 @@ __device__ inline unsigned cluster_rank() {
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
-/// Everything this thread has read and written is before what others do after their cluster_wait.
-__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-/// Writes to the same variable in the shared memory of another CTA of the cluster.
-__device__ inline void store_in(unsigned rank, int* variable, int value) {
-    const auto here = static_cast<unsigned>(__cvta_generic_to_shared(variable));
-    unsigned there;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
-    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(there), "r"(value) : "memory");
+__device__ inline void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-__device__ inline void store_in(unsigned rank, float4* variable, float4 value) {
-    const auto here = static_cast<unsigned>(__cvta_generic_to_shared(variable));
+/// The address, in the cluster's window, of the same variable in another of its CTAs.
+__device__ inline unsigned address_in(unsigned rank, const void* variable) {
     unsigned there;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
-    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w) : "memory");
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(static_cast<unsigned>(__cvta_generic_to_shared(variable))), "r"(rank));
+    return there;
+}
+__device__ inline int load_from(unsigned rank, const int* variable) {
+    int value;
+    asm volatile("ld.shared::cluster.s32 %0, [%1];" : "=r"(value) : "r"(address_in(rank, variable)) : "memory");
+    return value;
+}
+/// Writes to the same variable of another CTA, whose mailbox counts the bytes as they land. No fence: a cluster's barrier would wait
+/// for the next row's copies too.
+__device__ inline void send(unsigned rank, float4* variable, float4 value, const std::uint64_t* mailbox) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(address_in(rank, variable)),
+                 "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(address_in(rank, mailbox))
+                 : "memory");
+}
+__device__ inline void send(unsigned rank, int* variable, int value, const std::uint64_t* mailbox) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [%0], %1, [%2];" ::"r"(address_in(rank, variable)), "r"(value),
+                 "r"(address_in(rank, mailbox))
+                 : "memory");
+}
+__device__ inline void open_mailbox(std::uint64_t* mailbox) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" ::"r"(
+                     static_cast<unsigned>(__cvta_generic_to_shared(mailbox)))
+                 : "memory");
+}
+/// One thread says how many bytes its CTA waits for this time.
+__device__ inline void expect_mail(std::uint64_t* mailbox, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(mailbox))), "r"(bytes)
+                 : "memory");
+}
+__device__ inline void wait_for_mail(std::uint64_t* mailbox, int parity) {
+    const auto here = static_cast<unsigned>(__cvta_generic_to_shared(mailbox));
+    int done = 0;
+    while (done == 0)
+        asm volatile(
+            "{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\nselp.s32 %0, 1, 0, p;\n}"
+            : "=r"(done)
+            : "r"(here), "r"(parity)
+            : "memory");
 }
 #else
 __device__ inline unsigned cluster_rank() { __trap(); }
-__device__ inline void cluster_arrive() {}
-__device__ inline void cluster_wait() {}
-__device__ inline void store_in(unsigned, int*, int) {}
-__device__ inline void store_in(unsigned, float4*, float4) {}
+__device__ inline void cluster_sync() {}
+__device__ inline int load_from(unsigned, const int*) { return 0; }
+__device__ inline void send(unsigned, float4*, float4, const std::uint64_t*) {}
+__device__ inline void send(unsigned, int*, int, const std::uint64_t*) {}
+__device__ inline void open_mailbox(std::uint64_t*) {}
+__device__ inline void expect_mail(std::uint64_t*, int) {}
+__device__ inline void wait_for_mail(std::uint64_t*, int) {}
 #endif
 
 /// 16 bytes on their way into shared memory, past the registers and L1.
@@ -75,13 +108,14 @@ __device__ inline void copy_ahead(float4* to, const float4* from) {
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-/// A flag that says: what was read before it was set may be written over.
+/// A flag that says: what was read before it was set may be written over. Values that have come are not changed by later writes,
+/// so it needs no fence.
 __device__ inline int load_flag(const int* flag) {
     int value;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
     return value;
 }
-__device__ inline void store_flag(int* flag) { asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(flag), "r"(1) : "memory"); }
+__device__ inline void store_flag(int* flag) { asm volatile("st.relaxed.gpu.global.s32 [%0], %1;" ::"l"(flag), "r"(1) : "memory"); }
 
 /// Whether this device runs clusters and the kernel was compiled for them.
 inline bool clusters_run(const char* op, const void* kernel) {
@@ -106,7 +140,7 @@ struct loss_claims {
 template <index Vocabulary, class T, bool Keep>
 __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocabulary).resident())
     cross_entropy_rows_in_registers(loss_rows about, loss_claims claims, const float* logits, T* gradients) {
-    constexpr row_split split = split_row(Vocabulary);
+    constexpr logit_split split = split_row(Vocabulary);
     constexpr index stride = loss_stride(Vocabulary);
     constexpr int whole = static_cast<int>(Vocabulary / 4), reached = static_cast<int>(ceil_div(Vocabulary, 4));
     constexpr int tail = static_cast<int>(Vocabulary % 4);  // elements of the row's last, partial four
@@ -115,13 +149,15 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
     extern __shared__ float4 coming[];                      // [fours][threads]: each thread reads what it asked for itself
     __shared__ alignas(16) float4 of_cta[2][split.ctas];    // greatest, powers, logits, the target's logit: of a row and the next
     __shared__ int then[2];                                 // the row after the next
+    __shared__ std::uint64_t mailbox[2];                    // where other CTAs' parts arrive
     const int thread = static_cast<int>(threadIdx.x);
     const unsigned rank = clustered ? cluster_rank() : 0;
     const int first = static_cast<int>(rank) * split.threads * split.fours + thread;  // this thread's first four
     const bool leads = rank == 0 && thread == 0;
 
-    const auto ask = [&](int row) {
-        if (row < claims.rows && target_of(about.targets, row, Vocabulary) >= 0) {
+    const auto target_at = [&](int row) { return row < claims.rows ? target_of(about.targets, row, Vocabulary) : -1; };
+    const auto ask = [&](int row, std::int32_t target) {
+        if (target >= 0) {
             const float4* const from = reinterpret_cast<const float4*>(logits + row * stride);
 #pragma unroll
             for (int a = 0; a < split.fours; ++a)
@@ -130,42 +166,32 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
         }
         commit_copies();
     };
-    const auto tell = [&](int slot, int row) {  // the leader's choice, to every CTA
-        if (rank == 0 && thread < split.ctas) {
-            if constexpr (clustered) store_in(static_cast<unsigned>(thread), &then[slot], row);
-            else then[slot] = row;
-        }
-    };
-    const auto meet = [&] {
-        if constexpr (clustered) cluster_arrive(), cluster_wait();
-        else __syncthreads();
-    };
-
-    meet();  // every CTA's shared memory is there to be written to
-    int row = leads ? atomicAdd(claims.claimed, 2) : 0;
-    if (thread < 32) {
-        row = __shfl_sync(~0u, row, 0);
-        tell(1, row);
+    if (thread == 0) {
+        then[0] = leads ? atomicAdd(claims.claimed, 2) : 0;
+        if constexpr (clustered) open_mailbox(&mailbox[0]), open_mailbox(&mailbox[1]);
     }
-    meet();
-    row = then[1];
+    if constexpr (clustered) cluster_sync();
+    else __syncthreads();
+    int row = clustered ? load_from(0, &then[0]) : then[0];
+    if constexpr (clustered) cluster_sync();  // all have read it
+    else __syncthreads();
     int next = row + 1;
-    ask(row);
-    for (int slot = 0; row < claims.rows; slot ^= 1) {
-        const std::int32_t target = target_of(about.targets, row, Vocabulary);
+    std::int32_t target = target_at(row), next_target = target_at(next);
+    ask(row, target);
+    for (int slot = 0, parity = 0; row < claims.rows; parity ^= slot, slot ^= 1) {
         const int under = Keep && sizeof(T) == 2 && row >= claims.lead ? (row - claims.lead) / 2 : -1;
         int after = 0, free = 1;
         if (leads) {  // asked for now, needed later
             after = atomicAdd(claims.claimed, 1);
             if (under >= 0) free = load_flag(claims.read + under);
         }
+        float hit = 0;
+        if (leads && target >= 0) hit = logits[row * stride + target];
         wait_for_copies();
         float4 z[split.fours];
-        float hit = 0;
         softmax_part mine{-INFINITY, 0, 0};
         float base = 0;
         if (target >= 0) {
-            if (leads) hit = logits[row * stride + target];
 #pragma unroll
             for (int a = 0; a < split.fours; ++a) {
                 const int q = first + a * split.threads;
@@ -182,7 +208,7 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
             }
         }
         asm volatile("" ::"f"(mine.greatest) : "memory");  // the row has left its place for the next
-        ask(next);
+        ask(next, next_target);
         if (target >= 0) {
             base = mine.greatest == -INFINITY ? 0.0f : mine.greatest;  // a thread beyond the row: all its powers are 0
 #pragma unroll
@@ -194,19 +220,23 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
         }
         const softmax_part here = merge_over_cta<T, split.threads>(mine);
         if (thread < 32) {
-            hit = __shfl_sync(~0u, hit, 0);
-            if (thread < split.ctas) {
-                const float4 sums{here.greatest, here.powers, here.logits, hit};
-                if constexpr (clustered) store_in(static_cast<unsigned>(thread), &of_cta[slot][rank], sums);
-                else of_cta[slot][0] = sums;
-            }
-            tell(slot, __shfl_sync(~0u, after, 0));
-            if (leads) {
+            if (leads)
                 while (free == 0) free = load_flag(claims.read + under);
+            hit = __shfl_sync(~0u, hit, 0);
+            after = __shfl_sync(~0u, after, 0);
+            const float4 sums{here.greatest, here.powers, here.logits, hit};
+            if constexpr (clustered) {
+                if (thread == 0) expect_mail(&mailbox[slot], split.ctas * 16 + 4);
+                if (thread < split.ctas) {
+                    send(static_cast<unsigned>(thread), &of_cta[slot][rank], sums, &mailbox[slot]);
+                    if (rank == 0) send(static_cast<unsigned>(thread), &then[slot], after, &mailbox[slot]);
+                }
+            } else if (thread == 0) {
+                of_cta[slot][0] = sums, then[slot] = after;
             }
-            __syncwarp();
         }
-        meet();
+        if constexpr (clustered) wait_for_mail(&mailbox[slot], parity);
+        else __syncthreads();
         if (Keep && leads) store_flag(claims.read + row);  // what all CTAs hold of it is in registers
         const float4 part = of_cta[slot][thread % split.ctas];  // one each, not all in every thread: rows fill the registers
         const softmax_part total = merge_over_lanes<T, split.ctas>({part.x, part.y, part.z});
@@ -236,8 +266,8 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
             }
         }
         if (leads && target >= 0) about.softmax[row] = {total.greatest, total.powers, total.logits, of_cta[slot][0].w};
-        row = next;
-        next = then[slot];
+        row = next, target = next_target;
+        next = then[slot], next_target = target_at(next);
     }
 }
 

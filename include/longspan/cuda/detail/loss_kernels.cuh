@@ -50,16 +50,23 @@ __device__ inline softmax_part merge(const softmax_part& a, const softmax_part& 
     return {greatest, of_a + of_b, a.logits + b.logits};
 }
 
-/// Merges over each group of `Lanes` lanes, in a fixed order; every lane gets the result.
+/// The greatest of a warp's floats in every lane; a NaN is greater than all.
+__device__ inline float greatest_of_warp(float x) {
+    // As integers, once the magnitude of negatives is turned round, floats compare as they are.
+    const auto ordered = [](int bits) { return bits ^ (bits >> 31 & 0x7fffffff); };
+    return __int_as_float(ordered(__reduce_max_sync(~0u, ordered(__float_as_int(x)))));
+}
+
+/// Merges over groups of `Lanes` lanes, each of which holds the same parts, in a fixed order; every lane gets the result.
 template <class T, int Lanes>
 __device__ inline softmax_part merge_over_lanes(softmax_part mine) {
+    const float greatest = greatest_of_warp(mine.greatest);
+    mine.powers = mine.powers == 0 ? 0.0f : mine.powers * exponential<T>(mine.greatest - greatest);  // an empty part has no greatest
+    mine.greatest = greatest;
 #pragma unroll
     for (int offset = Lanes / 2; offset > 0; offset /= 2) {
-        softmax_part other;
-        other.greatest = __shfl_xor_sync(~0u, mine.greatest, offset);
-        other.powers = __shfl_xor_sync(~0u, mine.powers, offset);
-        other.logits = __shfl_xor_sync(~0u, mine.logits, offset);
-        mine = merge<T>(mine, other);
+        mine.powers += __shfl_xor_sync(~0u, mine.powers, offset);
+        mine.logits += __shfl_xor_sync(~0u, mine.logits, offset);
     }
     return mine;
 }
