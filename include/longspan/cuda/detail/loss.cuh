@@ -53,7 +53,7 @@ void add_table_gradient(stream_ref stream, cublas& blas, const char* op, const m
 template <index Vocabulary, class T, bool Keep>
 bool softmax_in_registers(stream_ref stream, const char* op, const loss_rows& about, index rows, index lead, int* notes, const float* logits,
                           T* dz) {
-    constexpr row_split split = split_row(Vocabulary);
+    constexpr logit_split split = split_row(Vocabulary);
     if constexpr (split.ctas > 0) {
         const auto kernel = cross_entropy_rows_in_registers<Vocabulary, T, Keep>;
         if (split.ctas > 1 && !clusters_run(op, reinterpret_cast<const void*>(kernel))) return false;
