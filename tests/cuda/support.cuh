@@ -67,10 +67,12 @@ public:
         return {data(), rows, columns, stride == 0 ? columns : stride};
     }
 
-    void poison() { longspan::cuda::check(cudaMemset(data(), 0xFF, count_ * sizeof(T)), "test array"); }
-    void zero() { longspan::cuda::check(cudaMemset(data(), 0, count_ * sizeof(T)), "test array"); }
+    // These wait: a stream of the test's own would not.
+    void poison() { set(0xFF); }
+    void zero() { set(0); }
     void put(const std::vector<T>& values) {
         longspan::cuda::check(cudaMemcpy(data(), values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "test array");
+        longspan::cuda::check(cudaDeviceSynchronize(), "test array");
     }
     /// Waits for the whole device, then copies.
     [[nodiscard]] std::vector<T> get() const {
@@ -90,6 +92,10 @@ public:
     }
 
 private:
+    void set(int byte) {
+        longspan::cuda::check(cudaMemset(data(), byte, count_ * sizeof(T)), "test array");
+        longspan::cuda::check(cudaDeviceSynchronize(), "test array");
+    }
     [[nodiscard]] std::size_t room() const { return 2 * guard + count_ * sizeof(T); }
 
     std::size_t count_;
