@@ -40,17 +40,24 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
     const unsigned mine = ticket, total = static_cast<unsigned>(c.key_blocks[0].block);
     if (total == 0 || mine / total >= gridDim.y) return;
     const attention_block block = c.key_blocks[total - mine % total];
-    key_block b{c.segments[block.segment], static_cast<index>(block.block) * shape::keys, block.block, 0, static_cast<int>(mine / total)};
-    b.live_keys = static_cast<int>(b.s.key_count - b.first_row < shape::keys ? b.s.key_count - b.first_row : shape::keys);
+    // In shared memory: no role holds all of it in registers.
+    auto& kept = *reinterpret_cast<key_block*>(shared + memory::block);
     {
+        const attention_segment s = c.segments[block.segment];
+        const index first_row = static_cast<index>(block.block) * shape::keys;
+        if (threadIdx.x == 64) {
+            const int live_keys = static_cast<int>(s.key_count - first_row < shape::keys ? s.key_count - first_row : shape::keys);
+            kept = {s, first_row, block.block, live_keys, static_cast<int>(mine / total)};
+        }
         const int side = static_cast<int>(threadIdx.x) == 32 ? 1 : 0;
         if (threadIdx.x == 0 || side != 0) {
-            const index first = b.first_row + side * shape::keys, end = first + shape::keys < b.s.key_count ? first + shape::keys : b.s.key_count;
-            (side == 0 ? runs : above).fill(query_runs<Pattern>(c.arguments(), b.s.ordinal, {b.s.key_position + first, b.s.key_position + end},
-                                                                       {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries));
+            const index first = first_row + side * shape::keys, end = first + shape::keys < s.key_count ? first + shape::keys : s.key_count;
+            (side == 0 ? runs : above).fill(query_runs<Pattern>(c.arguments(), s.ordinal, {s.key_position + first, s.key_position + end},
+                                                                       {s.query_position, s.query_position + s.query_count}, shape::queries));
         }
     }
     __syncthreads();
+    const key_block& b = kept;
     if (threadIdx.x < 128) {
         ptx::give_registers<shape::mover_registers>();
         if (threadIdx.x < 32) copy_backward<HeadDim>(c, b, runs, base);

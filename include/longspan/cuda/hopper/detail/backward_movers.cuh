@@ -25,6 +25,19 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
     return false;
 }
 
+/// The first block of keys behind b that any of these queries sees; -1: none.
+template <class Pattern, class Call>
+__device__ __forceinline__ int next_block(const Call& c, const key_block& b, interval queries, int tile) {
+    const index behind = b.s.key_position + b.first_row + tile, end = b.s.key_position + b.s.key_count;
+    const auto seen = Pattern::keys(c.arguments(), b.s.ordinal, queries).any;
+    for (int i = 0; i < seen.count; ++i) {
+        if (seen.items[i].end <= behind) continue;
+        const index at = seen.items[i].begin > behind ? seen.items[i].begin : behind;
+        return at < end ? static_cast<int>((at - b.s.key_position) / tile) : -1;
+    }
+    return -1;
+}
+
 /// The copying warp.
 template <int HeadDim, int Capacity, class Call>
 __device__ __forceinline__ void copy_backward(const Call& c, const key_block& b, const run_list<Capacity>& runs, std::uint32_t base) {
@@ -113,12 +126,7 @@ __device__ __forceinline__ void add_queries(const Call& c, const key_block& b, c
         int before = b.number + 1;
         if (!holds(above, tile)) {
             const index position = b.s.query_position + first;
-            before = -1;
-            auto walk = key_runs<Pattern>(c.arguments(), b.s.ordinal, {position, position + live},
-                                          {b.s.key_position, b.s.key_position + b.s.key_count}, shape::keys);
-            for (tile_run run; before < 0 && walk.next(run);) {
-                if (run.last > b.number + 1) before = static_cast<int>(run.first > b.number + 1 ? run.first : b.number + 1);
-            }
+            before = next_block<Pattern>(c, b, {position, position + live}, shape::keys);
         }
         dq_ring.wait_full(at);
         if (before >= 0 && read_mark(mark) != before) {

@@ -14,10 +14,17 @@ template <int HeadDim>
 struct backward_shape {
     static constexpr int groups = 2, keys = 64 * groups, queries = HeadDim == 64 ? 128 : 64;
     static constexpr int threads = 128 * (groups + 1), slots = 2;
-    static constexpr int mover_registers = 40, registers = 232;
+    static constexpr int mover_registers = 48, registers = 232;
     // A warpgroup's part of dQ: 64 queries × 64 columns.
     static constexpr int halves = HeadDim / 64;
     static_assert(queries / 64 * halves == groups, "each warpgroup makes one part of dQ");
+};
+
+/// A block of keys, as all its warps see it.
+struct key_block {
+    attention_segment s;
+    index first_row;  ///< of its keys within the segment's
+    int number, live_keys, key_head;
 };
 
 template <int HeadDim, int Capacity>
@@ -33,7 +40,7 @@ struct backward_memory {
     static constexpr int statistics_slot = shape::queries * 8;
     static constexpr int query_ring = statistics + shape::slots * statistics_slot, d_out_ring = query_ring + pipeline::ring<shape::slots>::size;
     static constexpr int dq_ring = d_out_ring + pipeline::ring<shape::slots>::size, keys_full = dq_ring + pipeline::ring<1>::size;
-    static constexpr int ragged = keys_full + 8, ticket = ragged + 8, runs = ticket + 8;
+    static constexpr int ragged = keys_full + 8, ticket = ragged + 8, block = ticket + 8, runs = block + int{sizeof(key_block)};
     static constexpr int above = runs + int{sizeof(run_list<Capacity>)}, size = above + int{sizeof(run_list<Capacity>)};
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 };
@@ -55,13 +62,6 @@ struct backward_call {
     score_numbers numbers;
     int group;
     bool add_keys;
-};
-
-/// A block of keys, as all its warps see it.
-struct key_block {
-    attention_segment s;
-    index first_row;  ///< of its keys within the segment's
-    int number, live_keys, key_head;
 };
 
 /// Visits the tiles of queries of every head of the group, in order: f(tile, head, partial).
