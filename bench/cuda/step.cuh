@@ -48,11 +48,11 @@ template <class Config>
 
 inline const auto started = std::chrono::steady_clock::now();
 
-template <class Config>
+template <class Config, class Device = ls::cuda::device>
 void run(const char* name, index length, int steps = 20) {
     std::size_t free_before = 0, free_after = 0, total = 0;
     cudaMemGetInfo(&free_before, &total);
-    ls::trainer<Config, ls::cuda::device> trainer{ls::seed{1}};
+    ls::trainer<Config, Device> trainer{ls::seed{1}};
     const ls::token_batch batches[2] = {batch_of<Config>(length, 1), batch_of<Config>(length, 2)};
     const ls::step_report first = trainer.step(batches[0]);
     const double to_first = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
@@ -73,9 +73,9 @@ void run(const char* name, index length, int steps = 20) {
     }
     std::sort(took.begin(), took.end());
     const double median = took[took.size() / 2];
-    std::printf("{\"name\": \"%s\", \"ms\": %.3f, \"ms_p10\": %.3f, \"ms_p90\": %.3f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
+    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.3f, \"ms_p10\": %.3f, \"ms_p90\": %.3f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
                 "\"process_gib\": %.3f, \"first_step_s\": %.3f, \"first_loss\": %.5f, \"loss\": %.5f}\n",
-                name, median, took[took.size() / 10], took[took.size() * 9 / 10], 1e3 * static_cast<double>(Config::batch.budget) / median,
+                name, Device::name, median, took[took.size() / 10], took[took.size() * 9 / 10], 1e3 * static_cast<double>(Config::batch.budget) / median,
                 static_cast<double>(trainer.memory_needed) / static_cast<double>(ls::GiB),
                 static_cast<double>(free_before - free_after) / static_cast<double>(ls::GiB), to_first, first.loss,
                 trainer.step(batches[0]).loss);

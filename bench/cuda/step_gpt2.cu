@@ -4,4 +4,7 @@
 #include "models.hpp"
 #include "step.cuh"
 
-int main() { step_bench::run<models::gpt2<65536, 1024>>("GPT-2 64x1024", 1024); }
+int main() {
+    step_bench::run<models::gpt2<65536, 1024>>("GPT-2 64x1024", 1024);
+    step_bench::run<models::gpt2<65536, 1024>, longspan::cuda::portable_device>("GPT-2 64x1024", 1024);
+}

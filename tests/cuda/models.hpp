@@ -39,6 +39,10 @@ inline constexpr decoder_shape slopes{.layers = 2, .width = 48, .heads = 6, .key
 inline constexpr decoder_shape waves{.layers = 1, .width = 32, .heads = 2, .hidden = 24, .vocabulary = 37, .context = context,
                                      .positions = position_kind::sinusoidal, .bias = true, .tied = false};
 
+/// Heads that Hopper's kernels take.
+inline constexpr decoder_shape wide_heads{.layers = 2, .width = 192, .heads = 4, .key_value_heads = 2, .head_width = 64, .hidden = 128, .vocabulary = 61,
+                                          .context = context, .loss_chunk = 128};
+
 inline constexpr auto local = causal & (window<20> | first<3>);
 
 /// A batch of pieces with these lengths (0 allowed), random tokens, next-token targets within each piece, a tail of padding.

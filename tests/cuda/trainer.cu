@@ -125,10 +125,15 @@ TEST_CASE("cuda trainer: QK-norm, sinks, soft-cap, dropout, stochastic depth, sm
 TEST_CASE("cuda trainer: ALiBi agrees with the host's") { agrees_with_the_host<config<slopes, causal, store_all, fp32>>(); }
 TEST_CASE("cuda trainer: sinusoidal positions agree with the host's") { agrees_with_the_host<config<waves, full, store_all, fp32>>(); }
 
-TEST_CASE("cuda trainer: mixed<bf16> is as near to double as the host's mixed<bf16>") {
-    on_device<mixed_kept> device{seed{5}};
-    on_host<mixed_kept> host{seed{5}};
-    trainer<config<llama, local, store_all, fp64>> exact{seed{5}};
+namespace {
+
+/// One step's gradients in bf16 are as near to double as the host's in bf16.
+template <decoder_shape Shape, class Device>
+void as_near_as_the_host() {
+    using mixed_config = config<Shape, local, store_all, mixed<bf16>>;
+    trainer<mixed_config, Device> device{seed{5}};
+    on_host<mixed_config> host{seed{5}};
+    trainer<config<Shape, local, store_all, fp64>> exact{seed{5}};
     // The masters' values as bf16 holds them, so that rounding the weights is nobody's error.
     auto given = home(host, host.store().masters());
     for (float& x : given) x = to_compute(from_compute<bf16>(x));
@@ -136,7 +141,7 @@ TEST_CASE("cuda trainer: mixed<bf16> is as near to double as the host's mixed<bf
     host.refresh_weights();
     copy_parameters(host, device);
     copy_parameters(host, exact);
-    const token_batch batch = odd_batch(llama.vocabulary, 60);
+    const token_batch batch = odd_batch(Shape.vocabulary, 60);
     const double loss = exact.step(batch).loss;
     CHECK(device.step(batch).loss == doctest::Approx(loss).epsilon(2e-3));
     (void)host.step(batch);
@@ -145,6 +150,15 @@ TEST_CASE("cuda trainer: mixed<bf16> is as near to double as the host's mixed<bf
     MESSAGE("gradients against double: device " << ours << ", host " << theirs);
     CHECK(ours <= 1.05 * theirs);
 }
+
+}  // namespace
+
+TEST_CASE("cuda trainer: mixed<bf16> is as near to double as the host's mixed<bf16>") { as_near_as_the_host<llama, cuda::device>(); }
+TEST_CASE("cuda trainer: the same with attention on Hopper's tensor cores") {
+    static_assert(cuda::device::on_hopper<model_of_config<config<wide_heads, local, store_all, mixed<bf16>>>>);
+    as_near_as_the_host<wide_heads, cuda::device>();
+}
+TEST_CASE("cuda trainer: the same with the portable attention named in the type") { as_near_as_the_host<wide_heads, cuda::portable_device>(); }
 
 TEST_CASE("cuda trainer: the same bits from run to run, recorded or not, one step at a time or several under way") {
     const auto trained = [](bool graphs, bool ahead) {

@@ -36,7 +36,7 @@ inline constexpr index many = 8209;  // a prime above 8,192
 
 /// Grouped heads, dropout of every kind, documents of odd lengths.
 struct busy {
-    static constexpr decoder_shape shape{.layers = 2, .width = 64, .heads = 4, .key_value_heads = 2, .hidden = 96, .vocabulary = 101, .context = 3000,
+    static constexpr decoder_shape shape{.layers = 2, .width = 128, .heads = 4, .key_value_heads = 2, .head_width = 64, .hidden = 96, .vocabulary = 101, .context = 3000,
                                          .dropout = 0.1, .attention_dropout = 0.1, .stochastic_depth = 0.2, .loss_chunk = 4096};
     static constexpr auto attention = causal & (window<500> | first<16>);
     static constexpr auto checkpoint = store_all;
@@ -59,11 +59,14 @@ std::vector<float> masters_of(Trainer& t) {
 
 }  // namespace
 
-TEST_CASE("cuda runs: a thousand steps twice end in the same bits") {
+namespace {
+
+template <class Device>
+void a_thousand_steps_twice() {
     std::vector<token_batch> batches;
     for (std::uint64_t i = 0; i < 10; ++i) batches.push_back(busy_batch(i));
     const auto run = [&] {
-        trainer<busy, cuda::device> t{seed{11}};
+        trainer<busy, Device> t{seed{11}};
         std::vector<std::pair<double, double>> said;
         for (std::size_t i = 0; i < 1000; ++i) {
             const step_report report = t.step(batches[i % batches.size()]);
@@ -76,6 +79,11 @@ TEST_CASE("cuda runs: a thousand steps twice end in the same bits") {
     CHECK(first.first.back().first < first.first.front().first);
     CHECK(first == run());
 }
+
+}  // namespace
+
+TEST_CASE("cuda runs: a thousand steps twice end in the same bits") { a_thousand_steps_twice<cuda::device>(); }
+TEST_CASE("cuda runs: a thousand steps twice end in the same bits, through the portable attention") { a_thousand_steps_twice<cuda::portable_device>(); }
 
 TEST_CASE("cuda runs: a step under way allocates nothing, and the host waits for nothing") {
     trainer<busy, cuda::device> t{seed{12}};

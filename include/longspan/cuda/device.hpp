@@ -16,6 +16,7 @@
 #include <longspan/cuda/attention_sizes.hpp>
 #include <longspan/cuda/embedding_sizes.hpp>
 #include <longspan/cuda/gemm_sizes.hpp>
+#include <longspan/cuda/hopper/attention_sizes.hpp>
 #include <longspan/cuda/loss_sizes.hpp>
 #include <longspan/cuda/norm_sizes.hpp>
 #include <longspan/cuda/reduce_sizes.hpp>
@@ -73,9 +74,16 @@ public:
     }
     [[nodiscard]] static constexpr bytes update_workspace(index /*parameters*/) { return sum_of_squares_workspace(); }
 
+    /// Whether a model's attention runs on Hopper's tensor cores: two-byte formats, heads of 64, 128 or 256. Others take the kernels
+    /// that run on any GPU since sm_80.
+    template <class Model>
+    static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
+                                      (Model::shape.head() == 64 || Model::shape.head() == 128 || Model::shape.head() == 256);
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
-        return attention_backward_workspace(tokens, Model::shape.heads, Model::shape.grouped_heads(), Model::shape.head());
+        constexpr auto shape = Model::shape;
+        if constexpr (on_hopper<Model>) return hopper::attention_backward_workspace(tokens, shape.heads, shape.grouped_heads(), shape.head());
+        else return attention_backward_workspace(tokens, shape.heads, shape.grouped_heads(), shape.head());
     }
     template <class Model>
     [[nodiscard]] static constexpr bytes loss_workspace(index tokens) {
@@ -88,6 +96,19 @@ protected:
         return Model::shape.loss_chunk < tokens ? Model::shape.loss_chunk : tokens;
     }
     [[nodiscard]] static constexpr bytes larger(bytes a, bytes b) { return a > b ? a : b; }
+};
+
+/// The same with attention through mma.sync alone: any GPU since sm_80, and the twin that Hopper's kernels are tested against.
+class portable_device : public device {
+public:
+    static constexpr const char* name = "cuda, portable attention";
+    class ops;  // cuda/ops.cuh
+    template <class>
+    static constexpr bool on_hopper = false;
+    template <class Model>
+    [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
+        return attention_backward_workspace(tokens, Model::shape.heads, Model::shape.grouped_heads(), Model::shape.head());
+    }
 };
 
 }  // namespace longspan::cuda

@@ -18,6 +18,7 @@
 #include <longspan/cuda/embedding.cuh>
 #include <longspan/cuda/fill.cuh>
 #include <longspan/cuda/gemm.cuh>
+#include <longspan/cuda/hopper/attention.cuh>
 #include <longspan/cuda/loss.cuh>
 #include <longspan/cuda/norm.cuh>
 #include <longspan/cuda/position.cuh>
@@ -35,9 +36,13 @@ struct branch_thinning {
     random_origin origin;
 };
 
-class device::ops : public device {
+/// `Device` says which attention there is.
+template <class Device>
+class ops_on : public Device {
+    using typename Device::runtime, typename Device::segment;
+
 public:
-    explicit ops(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
+    explicit ops_on(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
         : runtime_(&on), stream_(on.stream()), workspace_(workspace), notes_(notes) {}
 
     // --- dense products -----------------------------------------------------------------------------------------------------
@@ -158,12 +163,12 @@ public:
     template <class Model, class X, class W, class Goal, class DX, class DW>
     void loss(matrix_view<X> x, matrix_view<W> table, const Goal& to, matrix_view<DX> dx, matrix_view<DW> d_table, std::byte* workspace) const {
         cuda::linear_cross_entropy_gradients<Model::shape.vocabulary, rounding<Model>>(stream_, blas(), x, table, to.targets, options<Model>(to),
-                                                                                       chunk<Model>(x.rows), dx, d_table, to.sums, workspace);
+                                                                                       Device::template chunk<Model>(x.rows), dx, d_table, to.sums, workspace);
     }
     template <class Model, class X, class W, class Goal>
     void loss_only(matrix_view<X> x, matrix_view<W> table, const Goal& to, std::byte* workspace) const {
         cuda::linear_cross_entropy<Model::shape.vocabulary, rounding<Model>>(stream_, blas(), x, table, to.targets, options<Model>(to),
-                                                                             chunk<Model>(x.rows), to.sums, workspace);
+                                                                             Device::template chunk<Model>(x.rows), to.sums, workspace);
     }
 
     // --- parameters -------------------------------------------------------------------------------------------------------------
@@ -214,6 +219,13 @@ private:
     stream_ref stream_;
     std::byte* workspace_;
     bad_ids* notes_;
+};
+
+class device::ops : public ops_on<device> {
+    using ops_on<device>::ops_on;
+};
+class portable_device::ops : public ops_on<portable_device> {
+    using ops_on<portable_device>::ops_on;
 };
 
 }  // namespace longspan::cuda

@@ -17,31 +17,31 @@
 #include <longspan/cuda/device.hpp>
 #include <longspan/train/trainer.hpp>
 
-#define LONGSPAN_TRAINER_RUN(LINKAGE, RUN) LINKAGE template class longspan::trainer<RUN, longspan::cuda::device>
-#define LONGSPAN_TRAINER_PHASE(LINKAGE, RUN, PHASE)                                                                                     \
-    LINKAGE template longspan::step_report longspan::trainer<RUN, longspan::cuda::device>::step<PHASE>(const longspan::token_batch&);   \
-    LINKAGE template longspan::step_report longspan::trainer<RUN, longspan::cuda::device>::step<PHASE>(                                 \
+#define LONGSPAN_TRAINER_RUN(LINKAGE, RUN, DEVICE) LINKAGE template class longspan::trainer<RUN, DEVICE>
+#define LONGSPAN_TRAINER_PHASE(LINKAGE, RUN, PHASE, DEVICE)                                                                                     \
+    LINKAGE template longspan::step_report longspan::trainer<RUN, DEVICE>::step<PHASE>(const longspan::token_batch&);   \
+    LINKAGE template longspan::step_report longspan::trainer<RUN, DEVICE>::step<PHASE>(                                 \
         std::span<const longspan::token_batch>);                                                                                        \
-    LINKAGE template longspan::step_report longspan::trainer<RUN, longspan::cuda::device>::step<PHASE>(                                 \
+    LINKAGE template longspan::step_report longspan::trainer<RUN, DEVICE>::step<PHASE>(                                 \
         std::span<const longspan::token_batch>, double);                                                                                \
-    LINKAGE template longspan::pending_step<longspan::trainer<RUN, longspan::cuda::device>>                                             \
-    longspan::trainer<RUN, longspan::cuda::device>::submit<PHASE>(std::span<const longspan::token_batch>);                              \
-    LINKAGE template longspan::pending_step<longspan::trainer<RUN, longspan::cuda::device>>                                             \
-    longspan::trainer<RUN, longspan::cuda::device>::submit<PHASE>(std::span<const longspan::token_batch>, double);                      \
-    LINKAGE template double longspan::trainer<RUN, longspan::cuda::device>::accumulate_gradients<PHASE>(const longspan::token_batch&,   \
+    LINKAGE template longspan::pending_step<longspan::trainer<RUN, DEVICE>>                                             \
+    longspan::trainer<RUN, DEVICE>::submit<PHASE>(std::span<const longspan::token_batch>);                              \
+    LINKAGE template longspan::pending_step<longspan::trainer<RUN, DEVICE>>                                             \
+    longspan::trainer<RUN, DEVICE>::submit<PHASE>(std::span<const longspan::token_batch>, double);                      \
+    LINKAGE template double longspan::trainer<RUN, DEVICE>::accumulate_gradients<PHASE>(const longspan::token_batch&,   \
                                                                                                         std::span<double>);             \
-    LINKAGE template double longspan::trainer<RUN, longspan::cuda::device>::evaluate<PHASE>(const longspan::token_batch&, std::span<double>)
+    LINKAGE template double longspan::trainer<RUN, DEVICE>::evaluate<PHASE>(const longspan::token_batch&, std::span<double>)
 
 /// "Made elsewhere": in a header that every file includes.
-#define LONGSPAN_EXTERN_RUN(RUN) LONGSPAN_TRAINER_RUN(extern, RUN)
-#define LONGSPAN_EXTERN_PHASE(RUN, PHASE) LONGSPAN_TRAINER_PHASE(extern, RUN, PHASE)
+#define LONGSPAN_EXTERN_RUN(RUN) LONGSPAN_TRAINER_RUN(extern, RUN, longspan::cuda::device)
+#define LONGSPAN_EXTERN_PHASE(RUN, PHASE) LONGSPAN_TRAINER_PHASE(extern, RUN, PHASE, longspan::cuda::device)
 #define LONGSPAN_EXTERN(CONFIG)  \
     LONGSPAN_EXTERN_RUN(CONFIG); \
     LONGSPAN_EXTERN_PHASE(CONFIG, CONFIG)
 
 /// "Made here": in one .cu.
-#define LONGSPAN_INSTANTIATE_RUN(RUN) LONGSPAN_TRAINER_RUN(, RUN)
-#define LONGSPAN_INSTANTIATE_PHASE(RUN, PHASE) LONGSPAN_TRAINER_PHASE(, RUN, PHASE)
+#define LONGSPAN_INSTANTIATE_RUN(RUN) LONGSPAN_TRAINER_RUN(, RUN, longspan::cuda::device)
+#define LONGSPAN_INSTANTIATE_PHASE(RUN, PHASE) LONGSPAN_TRAINER_PHASE(, RUN, PHASE, longspan::cuda::device)
 #define LONGSPAN_INSTANTIATE(CONFIG)  \
     LONGSPAN_INSTANTIATE_RUN(CONFIG); \
     LONGSPAN_INSTANTIATE_PHASE(CONFIG, CONFIG)

@@ -27,7 +27,7 @@ __global__ void put_score_values(const __grid_constant__ per_head<Heads> from, f
 }
 
 /// The attention that a model's shape asks for under a pattern.
-template <class Model, class Pattern>
+template <class Device, class Model, class Pattern>
 struct attention_of_model {
     static constexpr auto shape = Model::shape;
     static constexpr bool alibi = shape.positions == position_kind::alibi;
@@ -35,7 +35,10 @@ struct attention_of_model {
     static constexpr std::uint32_t attention_map_site = 1;  // draw_site::attention_map
     using rounding = std::conditional_t<std::is_same_v<typename Model::precision::operand, tf32_format>, tf32_format, void>;
     template <bool Dropout>
-    using op = attention<Pattern, shape.head(), score<(shape.soft_cap > 0), alibi, shape.sink, Dropout, rounding>>;
+    using options = score<(shape.soft_cap > 0), alibi, shape.sink, Dropout, rounding>;
+    template <bool Dropout>
+    using op = std::conditional_t<Device::template on_hopper<Model>, hopper::attention<Pattern, shape.head(), options<Dropout>>,
+                                  attention<Pattern, shape.head(), options<Dropout>>>;
 
     /// Calls f(op, score arguments); `room` takes 2 floats a head. With dropout only where it may drop.
     template <class Context, class Sink, class F>
@@ -72,23 +75,26 @@ template <class S>
 
 }  // namespace detail
 
-inline void device::ops::make_segments(const piece_table& pieces, segment* out) const {
+template <class Device>
+void ops_on<Device>::make_segments(const piece_table& pieces, segment* out) const {
     self_attention_segments(stream_, pieces.pieces.data(), pieces.count(), pieces.tokens, out);
 }
 
+template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-void device::ops::attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                     matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const {
-    detail::attention_of_model<Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
+    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
         op.forward(stream_, q, k, v, c.segments, arguments, values, out, detail::by_head(lse));
     });
 }
 
+template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-void device::ops::attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                      matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out,
                                      matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const {
-    detail::attention_of_model<Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
+    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
         op.backward(stream_, q, k, v, c.segments, arguments, values, d_out, out, detail::by_head(lse), {}, dq, dk, dv, accumulate::no,
                     Model::shape.sink ? d_sink : nullptr, workspace);
     });
