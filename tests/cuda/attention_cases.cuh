@@ -158,6 +158,7 @@ struct attention_problem {
     attention_sizes n;
     std::vector<attention_segment> segments;
     arguments pattern_arguments, host_arguments;
+    const arguments* from_device = nullptr;  ///< if not null, where kernels find the pattern's arguments
     score_arguments values;
     attention_operands host;
     index gap;  ///< elements between one row's end and the next one's beginning
@@ -209,6 +210,10 @@ struct attention_problem {
         return {queries, keys};
     }
     [[nodiscard]] std::size_t room(index tokens, index count) const { return static_cast<std::size_t>(tokens * (count * HeadDim + gap)); }
+    [[nodiscard]] longspan::cuda::pattern_values<arguments> given() const {
+        if (from_device != nullptr) return from_device;
+        return pattern_arguments;
+    }
     [[nodiscard]] attention_segment* device_segments() { return reinterpret_cast<attention_segment*>(segment_memory.data()); }
     [[nodiscard]] std::span<const attention_segment> device_span() { return {device_segments(), segments.size()}; }
     template <class A>
@@ -241,12 +246,12 @@ struct attention_problem {
     void forward(bool merge = false) {
         settle();
         op::forward(stream, view(q, n.query_tokens, n.heads), view(k, n.key_tokens, n.key_heads), view(v, n.key_tokens, n.key_heads), device_span(),
-                    pattern_arguments, values, view(out, n.query_tokens, n.heads), lse.view(n.query_tokens, n.heads), merge);
+                    given(), values, view(out, n.query_tokens, n.heads), lse.view(n.query_tokens, n.heads), merge);
     }
     void backward(accumulate add = accumulate::no, longspan::cuda::statistic_view<const float> delta = {}) {
         settle();
         op::backward(stream, view(q, n.query_tokens, n.heads), view(k, n.key_tokens, n.key_heads), view(v, n.key_tokens, n.key_heads), device_span(),
-                     pattern_arguments, values, view(d_out, n.query_tokens, n.heads), view(out, n.query_tokens, n.heads),
+                     given(), values, view(d_out, n.query_tokens, n.heads), view(out, n.query_tokens, n.heads),
                      lse.view(n.query_tokens, n.heads), delta, view(dq, n.query_tokens, n.heads), view(dk, n.key_tokens, n.key_heads),
                      view(dv, n.key_tokens, n.key_heads), add, Score::sink ? d_sinks.data() : nullptr, workspace.data());
     }
@@ -280,13 +285,16 @@ inline void check_accuracy(const attention_results& got, const attention_results
     compare("dq", got.dq, exact.dq, unfused.dq);
     compare("dk", got.dk, exact.dk, unfused.dk);
     compare("dv", got.dv, exact.dv, unfused.dv);
-    double worst = 0;
-    for (std::size_t i = 0; i < exact.lse.size(); ++i) {
-        if (got.lse[i] == exact.lse[i]) continue;
-        const double error = std::abs(got.lse[i] - exact.lse[i]);
-        worst = error <= worst ? worst : error;  // NaN sticks
-    }
-    CHECK_MESSAGE(worst <= 2e-3 * (floor > 1e-5 ? 1 : 1e-2), "lse: " << worst);
+    const auto furthest = [&](const std::vector<double>& lse) {
+        double worst = 0;
+        for (std::size_t i = 0; i < exact.lse.size(); ++i) {
+            if (lse[i] == exact.lse[i]) continue;
+            const double error = std::abs(lse[i] - exact.lse[i]);
+            worst = error <= worst ? worst : error;  // NaN sticks
+        }
+        return worst;
+    };
+    CHECK_MESSAGE(furthest(got.lse) <= 1.05 * furthest(unfused.lse) + 2e-6, "lse: " << furthest(got.lse) << ", unfused " << furthest(unfused.lse));
     compare("d_sinks", got.d_sinks, exact.d_sinks, unfused.d_sinks);
 }
 

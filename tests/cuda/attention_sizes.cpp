@@ -22,9 +22,9 @@ TEST_CASE("a schedule has room for every block that segments can make") {
     static_assert(cuda::attention_segment_memory(1, 1) % 256 == 0);
 }
 
-TEST_CASE("the backward's scratch is small beside what it reads") {
-    // 8 bytes a query and head, against 4 · d · 2 of operands.
-    static_assert(cuda::attention_backward_workspace(65536, 16, 16, 128) == 65536 * 16 * 8 + 16 * 32 * 8);
+TEST_CASE("the backward's scratch is a float for each element of dQ, and little beside it") {
+    static_assert(cuda::attention_backward_workspace(65536, 16, 16, 128) == 65536 * 16 * (8 + 4 + 4 * 128) + 16 * 32 * 8 + 256);
+    static_assert(cuda::attention_backward_workspace(65536, 16, 16, 256) == 65536 * 16 * (8 + 4) + 16 * 32 * 8 + 256, "wide heads sum in registers");
     CHECK(cuda::attention_backward_workspace(0, 1, 1, 64) % 256 == 0);
 }
 

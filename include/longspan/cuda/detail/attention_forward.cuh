@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
     constexpr int capacity = key_capacity<Pattern>;
     using memory = forward_memory<F, HeadDim, Score, capacity>;
     constexpr int row_tiles = shape::row_tiles, key_blocks = shape::keys / 8, width_blocks = shape::width / 8, depth = ops::depth;
+    constexpr int unrolled = shape::wide ? 2 : 16;  // parts of floats fill registers; loads of them must not run ahead
     extern __shared__ __align__(16) unsigned char shared[];
 
     const attention_block block = c.blocks[1 + blockIdx.x];
@@ -101,7 +102,9 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
     const float factor = rule.factor();
     philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
-    const auto own_queries = query_tile.from_row(warp_row);
+    const auto queries_left = ops::left_view(query_tile.from(warp_row));
+    const auto keys_right = ops::right_view(key_tile);
+    const auto values_right = ops::right_transposed_view(value_tile);
     float out[row_tiles][width_blocks][4] = {};
     float peak[row_tiles][2], total[row_tiles][2];
     for (int m = 0; m < row_tiles; ++m)
@@ -113,15 +116,17 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
         copy_keys(value_tile, c.values, c.value_stride, at.tile);
         ptx::commit_copies();
 
+        const auto q_view = queries_left.afresh();
+        const auto k_view = keys_right.afresh(), v_view = values_right.afresh();
         float score[row_tiles][key_blocks][4] = {};
-#pragma unroll
+#pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left q[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) q[m] = ops::load_left(own_queries, 16 * m, d);
+            for (int m = 0; m < row_tiles; ++m) q[m] = ops::load_left(q_view, 16 * m, d);
 #pragma unroll
             for (int n = 0; n < key_blocks; n += 2) {
-                const typename ops::right k = ops::load_right(key_tile, 8 * n, d);
+                const typename ops::right k = ops::load_right(k_view, 8 * n, d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(score[m][n], q[m], k, 0);
@@ -222,7 +227,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
             for (int m = 0; m < row_tiles; ++m) p[m] = ops::from_sums(score[m], k / depth);
 #pragma unroll
             for (int d = 0; d < width_blocks; d += 2) {
-                const typename ops::right v = ops::load_right_transposed(value_tile, k, 8 * d);
+                const typename ops::right v = ops::load_right_transposed(v_view, k, 8 * d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(out[m][d], p[m], v, 0);

@@ -11,6 +11,7 @@
 
 #include <longspan/cuda/detail/attention_order.cuh>
 #include <longspan/cuda/detail/attention_query_gradients.cuh>
+#include <longspan/cuda/ptx/barrier.cuh>
 
 namespace longspan::cuda::detail {
 
@@ -27,10 +28,10 @@ struct key_gradient_shape {
     static constexpr int key_warps = Together || wide || width > 128 ? 4 : 2, query_warps = 2;
     static constexpr int warps = key_warps * query_warps, threads = 32 * warps;
     static constexpr int warp_keys = 16 * row_tiles, keys = warp_keys * key_warps;
-    static constexpr int warp_queries = Together && width <= 64 ? 64 : 32, queries = warp_queries * query_warps;
+    static constexpr int warp_queries = wide ? 16 : Together && width <= 64 ? 64 : 32, queries = warp_queries * query_warps;
     static constexpr int warp_width = width / query_warps;
     static constexpr int resident = Together || wide || width > 128 ? 1 : width > 64 ? 2 : 3;
-    static constexpr int query_stages = wide && width > 128 ? 1 : 2;
+    static constexpr int query_stages = width > 128 ? 1 : 2;
     static constexpr int d_out_stages = Together ? 2 : 1;
     // dQ: a warp sums 32 queries by a part of the head.
     static constexpr int dq_query_warps = queries / 32, dq_width = width / (warps / dq_query_warps);
@@ -62,6 +63,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
     constexpr int capacity = query_capacity<Pattern>;
     using memory = key_gradient_memory<F, HeadDim, Score, capacity, Together>;
     constexpr int row_tiles = shape::row_tiles, query_blocks = shape::warp_queries / 8, width_blocks = shape::warp_width / 8, depth = ops::depth;
+    constexpr int unrolled = shape::wide ? 2 : 16;  // parts of floats fill registers; loads of them must not run ahead
     extern __shared__ __align__(16) unsigned char shared[];
 
     attention_block block;
@@ -142,58 +144,52 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
 
     philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
-    const auto own_keys = key_tile.from_row(warp_key), own_values = value_tile.from_row(warp_key);
-    const auto own_map = map_tile.from_row(warp_key), own_d_map = d_map_tile.from_row(warp_key);
+    const auto keys_left = ops::left_view(key_tile.from(warp_key)), values_left = ops::left_view(value_tile.from(warp_key));
+    const auto map_left = ops::left_view(map_tile.from(warp_key)), d_map_left = ops::left_view(d_map_tile.from(warp_key));
+    const auto own_map = map_tile.from(warp_key + g, warp_query + 2 * t), own_d_map = d_map_tile.from(warp_key + g, warp_query + 2 * t);
     float dk[row_tiles][width_blocks][4] = {}, dv[row_tiles][width_blocks][4] = {};
 
-    // Sums of dQ so far: pairs of two blocks of 8 columns side by side, 16 bytes a lane.
-    const auto sums_at = [&](int head, index row, int column) {
-        return reinterpret_cast<float4*>(c.dq_sums + ((head * c.query_tokens + row + g) * shape::width + column)) + t;
-    };
-    [[maybe_unused]] const auto load_sums = [&](auto& dq, bool any, int head, index row, int column, int live) {
-        const float4* const from = sums_at(head, row, column);
+    // Adds a warp's part of dQ, 32 rows from `row` on by dq_width columns, to the sums in memory; who comes first has nothing to add
+    // to, and who comes last turns the sum into the result. Sums lie as lanes hold them, 512 bytes a warp, where the block of
+    // queries is whole, and by rows where it is cut.
+    constexpr int dq_blocks = shape::dq_width / 8;
+    [[maybe_unused]] const auto pass_on = [&](float (&dq)[2][dq_blocks][4], const turn& now, int head, index tile_row, int row, int column, int live) {
+        const bool whole = live == shape::queries;
+        float4* const tile_sums = reinterpret_cast<float4*>(c.dq_sums + (head * c.query_tokens + tile_row) * shape::width);
+        float4* const sums = tile_sums + (whole ? warp * (2 * dq_blocks * 32) + lane : ((row + g) * shape::width + column) / 4 + t);
+        const int row_step = whole ? dq_blocks / 2 * 32 : 2 * shape::width, column_step = whole ? 32 : 4;
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+        for (int r = 0; r < 4; ++r) {  // rows 8·r + g
+            if (row + 8 * r + g >= live) continue;
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const bool here = any && 16 * m + 8 * h + g < live;
-#pragma unroll
-                for (int d = 0; d < shape::dq_width / 8; d += 2) {
-                    float4 sum = make_float4(0, 0, 0, 0);
-                    if (here) sum = __ldcg(from + (16 * m + 8 * h) * (shape::width / 4) + 2 * d);
-                    dq[m][d][2 * h] = sum.x, dq[m][d][2 * h + 1] = sum.y, dq[m][d + 1][2 * h] = sum.z, dq[m][d + 1][2 * h + 1] = sum.w;
+            for (int d = 0; d < dq_blocks; d += 2) {
+                float(&low)[4] = dq[r / 2][d];
+                float(&high)[4] = dq[r / 2][d + 1];
+                const int e = r % 2 * 2;
+                float4* const at = sums + r * row_step + d / 2 * column_step;
+                const float4 part = make_float4(low[e], low[e + 1], high[e], high[e + 1]);
+                if (!now.last) {
+                    if (now.before < 0) __stcg(at, part);
+                    else ptx::add_in_memory(at, part);
+                } else if (now.before >= 0) {
+                    const float4 before = __ldcg(at);
+                    low[e] += before.x, low[e + 1] += before.y, high[e] += before.z, high[e + 1] += before.w;
                 }
             }
-    };
-    [[maybe_unused]] const auto store_sums = [&](const auto& dq, bool last, int head, index row, int column, int live) {
-        if (last) {
-            D* const to = c.dq + (row + g) * c.dq_stride + head * HeadDim + column + 2 * t;
-#pragma unroll
-            for (int m = 0; m < 2; ++m)
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    if (16 * m + 8 * h + g >= live) continue;
-#pragma unroll
-                    for (int d = 0; d < shape::dq_width / 8; ++d) {
-                        if (column + 8 * d < HeadDim) store_pair(to + (16 * m + 8 * h) * c.dq_stride + 8 * d, dq[m][d][2 * h], dq[m][d][2 * h + 1]);
-                    }
-                }
-            return;
         }
-        float4* const to = sums_at(head, row, column);
+        if (!now.last) return;
+        D* const to = c.dq + (tile_row + row + g) * c.dq_stride + head * HeadDim + column + 2 * t;
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+        for (int r = 0; r < 4; ++r) {
+            if (row + 8 * r + g >= live) continue;
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                if (16 * m + 8 * h + g >= live) continue;
-#pragma unroll
-                for (int d = 0; d < shape::dq_width / 8; d += 2) {
-                    __stcg(to + (16 * m + 8 * h) * (shape::width / 4) + 2 * d,
-                           make_float4(dq[m][d][2 * h], dq[m][d][2 * h + 1], dq[m][d + 1][2 * h], dq[m][d + 1][2 * h + 1]));
-                }
+            for (int d = 0; d < dq_blocks; ++d) {
+                if (column + 8 * d < HeadDim) store_pair(to + 8 * r * c.dq_stride + 8 * d, dq[r / 2][d][r % 2 * 2], dq[r / 2][d][r % 2 * 2 + 1]);
             }
+        }
     };
-    [[maybe_unused]] std::int32_t* left_at = nullptr;
+    [[maybe_unused]] const bool top = first_row + shape::keys >= s.key_count;
+    if (Together && threadIdx.x == shape::threads - 1) others.left_at = nullptr;
 
     for (int stage = 0; at.live; stage = (stage + 1) % shape::query_stages) {
         const score_rule<Score, F> rule(c.numbers, head);
@@ -212,18 +208,36 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
             }
             ptx::commit_copies();
         }
+        [[maybe_unused]] const index tile_row = s.query_begin + static_cast<index>(tile_here) * shape::queries;
+        [[maybe_unused]] std::int32_t mark = 0;
+        if constexpr (Together) {
+            if (threadIdx.x == 0) {
+                // A first look, long before it matters.
+                mark = peek_mark(c.marks + head * c.query_tokens + tile_row);
+                const bool above = others.holds(others.above, tile_here), below = others.holds(others.below, tile_here);
+                if (!(above || top) || !(below || block.block == 0)) {
+                    const index first = s.query_position + static_cast<index>(tile_here) * shape::queries;
+                    others.now = find_turn<Pattern>(c.arguments(), s.ordinal, {first, first + live_of(tile_here)},
+                                                    {s.key_position, s.key_position + s.key_count}, shape::keys, block.block);
+                } else {
+                    others.now = {above ? block.block + 1 : -1, !below};
+                }
+            }
+        }
         const typename memory::query_tile d_out_tile{base + memory::d_out + stage % shape::d_out_stages * memory::query_tile::size};
         const typename memory::query_tile query_tile{base + memory::queries + stage * memory::query_tile::size};
 
+        const auto k_view = keys_left.afresh(), v_view = values_left.afresh();
+        const auto q_view = ops::right_view(query_tile.from(warp_query)).afresh(), o_view = ops::right_view(d_out_tile.from(warp_query)).afresh();
         float score[row_tiles][query_blocks][4] = {}, dp[row_tiles][query_blocks][4] = {};
-#pragma unroll
+#pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left k[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) k[m] = ops::load_left(own_keys, 16 * m, d);
+            for (int m = 0; m < row_tiles; ++m) k[m] = ops::load_left(k_view, 16 * m, d);
 #pragma unroll
             for (int n = 0; n < query_blocks; n += 2) {
-                const typename ops::right q = ops::load_right(query_tile, warp_query + 8 * n, d);
+                const typename ops::right q = ops::load_right(q_view, 8 * n, d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(score[m][n], k[m], q, 0);
@@ -231,14 +245,14 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
                 }
             }
         }
-#pragma unroll
+#pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left v[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) v[m] = ops::load_left(own_values, 16 * m, d);
+            for (int m = 0; m < row_tiles; ++m) v[m] = ops::load_left(v_view, 16 * m, d);
 #pragma unroll
             for (int n = 0; n < query_blocks; n += 2) {
-                const typename ops::right o = ops::load_right(d_out_tile, warp_query + 8 * n, d);
+                const typename ops::right o = ops::load_right(o_view, 8 * n, d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(dp[m][n], v[m], o, 0);
@@ -247,38 +261,24 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
             }
         }
 
-        const index tile_row = s.query_begin + static_cast<index>(tile_here) * shape::queries;
-        if constexpr (Together) {
-            if (threadIdx.x == 0) {
-                if (left_at != nullptr) leave_mark(left_at, block.block);
-                left_at = c.marks + head * c.query_tokens + tile_row;
-                turn now{block.block + 1, false};
-                const bool after = neighbours<capacity>::holds(others.below, tile_here);
-                if (!after || !neighbours<capacity>::holds(others.above, tile_here)) {
-                    const index first = s.query_position + static_cast<index>(tile_here) * shape::queries;
-                    now = find_turn<Pattern>(c.arguments(), s.ordinal, {first, first + live_of(tile_here)},
-                                             {s.key_position, s.key_position + s.key_count}, shape::keys, block.block);
-                }
-                others.now = now;
-            }
-        }
         const index query_position = s.query_position + static_cast<index>(tile_here) * shape::queries + warp_query;
         const index first_key = s.key_position + first_row;
-        std::uint32_t seen[row_tiles][2][shape::warp_queries / 32];
+        std::uint32_t seen[row_tiles][2][(shape::warp_queries + 31) / 32];
         if (tested) {
-            row_masks<shape::warp_keys, shape::warp_queries / 32> masks;
+            row_masks<shape::warp_keys, (shape::warp_queries + 31) / 32> masks;
 #pragma unroll
-            for (int w = 0; w < shape::warp_queries / 32; ++w) {
+            for (int w = 0; w < (shape::warp_queries + 31) / 32; ++w) {
                 masks.word[w] =
                     Pattern::query_bits(c.arguments(), s.ordinal, first_key + warp_key + lane % shape::warp_keys, query_position + 32 * w);
             }
             masks.spread(seen);
-            if constexpr (score_rule<Score, F>::plain) hide(score, seen);
+            if constexpr (!Score::soft_cap) hide(score, seen);
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
             drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, query_position, first_key + warp_key);
         }
+        const auto map_view = own_map.afresh(), d_map_view = own_d_map.afresh();
         const int apart = static_cast<int>(query_position - first_key - warp_key) - g + 2 * t;
         const std::uint32_t statistics = base + memory::statistics + stage * memory::statistics_stage + (warp_query + 2 * t) * 8;
 #pragma unroll
@@ -298,7 +298,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
                             x = rule.placed(x, static_cast<float>(apart + 8 * n + i - 16 * m - 8 * h));
                         }
                         float p = ptx::exp2_fast(fmaf(x, factor, -of_query[i].x));
-                        if constexpr (!score_rule<Score, F>::plain) {
+                        if constexpr (Score::soft_cap) {
                             if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + i) & 1 ? p : 0.0f;
                         }
                         float given = dp[m][n][2 * h + i];
@@ -310,30 +310,31 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
                         }
                         ds[i] = p * (given - of_query[i].y) * slope;
                     }
-                    ops::write(own_map.at(16 * m + 8 * h + g, warp_query + 8 * n + 2 * t), dropped[0], dropped[1]);
-                    ops::write(own_d_map.at(16 * m + 8 * h + g, warp_query + 8 * n + 2 * t), ds[0], ds[1]);
+                    ops::write(map_view.at(16 * m + 8 * h, 8 * n), dropped[0], dropped[1]);
+                    ops::write(d_map_view.at(16 * m + 8 * h, 8 * n), ds[0], ds[1]);
                 }
             }
         }
         if constexpr (Together) {
-            if (threadIdx.x == 0 && others.now.before >= 0) {
-                while (read_mark(left_at) != others.now.before) {
-                }
+            // The last sums have had time to reach memory, so that the mark waits for nothing.
+            if (threadIdx.x == shape::threads - 1) {
+                if (others.left_at != nullptr) leave_mark(others.left_at, block.block);
+                others.left_at = c.marks + head * c.query_tokens + tile_row;
             }
         }
-        __syncthreads();  // the maps are here, and it is our turn
-        [[maybe_unused]] float dq[2][shape::dq_width / 8][4];
-        [[maybe_unused]] const int dq_row = warp % shape::dq_query_warps * 32, dq_column = warp / shape::dq_query_warps * shape::dq_width;
-        if constexpr (Together) load_sums(dq, others.now.before >= 0, head, tile_row + dq_row, dq_column, live_of(tile_here) - dq_row);
+        ptx::wait_for_threads(1 + warp / shape::query_warps, 32 * shape::query_warps);  // our keys' maps are here
 
+        const auto p_view = map_left.afresh(), ds_view = d_map_left.afresh();
+        const auto o_turned = ops::right_transposed_view(d_out_tile.from(0, warp_column)).afresh();
+        const auto q_turned = ops::right_transposed_view(query_tile.from(0, warp_column)).afresh();
 #pragma unroll
         for (int q = 0; q < shape::queries; q += depth) {
             typename ops::left p[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) p[m] = ops::load_left(own_map, 16 * m, q);
+            for (int m = 0; m < row_tiles; ++m) p[m] = ops::load_left(p_view, 16 * m, q);
 #pragma unroll
             for (int d = 0; d < width_blocks; d += 2) {
-                const typename ops::right o = ops::load_right_transposed(d_out_tile, q, warp_column + 8 * d);
+                const typename ops::right o = ops::load_right_transposed(o_turned, q, 8 * d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(dv[m][d], p[m], o, 0);
@@ -350,10 +351,10 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
         for (int q = 0; q < shape::queries; q += depth) {
             typename ops::left p[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) p[m] = ops::load_left(own_d_map, 16 * m, q);
+            for (int m = 0; m < row_tiles; ++m) p[m] = ops::load_left(ds_view, 16 * m, q);
 #pragma unroll
             for (int d = 0; d < width_blocks; d += 2) {
-                const typename ops::right b = ops::load_right_transposed(query_tile, q, warp_column + 8 * d);
+                const typename ops::right b = ops::load_right_transposed(q_turned, q, 8 * d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(dk[m][d], p[m], b, 0);
@@ -362,14 +363,24 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
             }
         }
         if constexpr (Together) {
+            if (threadIdx.x == 0 && others.now.before >= 0) {
+                while (mark != others.now.before) mark = peek_mark(c.marks + head * c.query_tokens + tile_row);
+                // An addition cannot leave before this loop has ended; only who reads the sum must look behind a fence.
+                if (others.now.last) __threadfence();
+            }
+            __syncthreads();  // everybody's maps are here, and it is our turn
+            float dq[2][dq_blocks][4] = {};
+            const int dq_row = warp % shape::dq_query_warps * 32, dq_column = warp / shape::dq_query_warps * shape::dq_width;
+            const auto ds_turned = ops::left_transposed_view(d_map_tile.from(0, dq_row)).afresh();
+            const auto k_turned = ops::right_transposed_view(key_tile.from(0, dq_column)).afresh();
 #pragma unroll
             for (int k = 0; k < shape::keys; k += depth) {
                 typename ops::left ds[2];
 #pragma unroll
-                for (int m = 0; m < 2; ++m) ds[m] = ops::load_left_transposed(d_map_tile, k, dq_row + 16 * m);
+                for (int m = 0; m < 2; ++m) ds[m] = ops::load_left_transposed(ds_turned, k, 16 * m);
 #pragma unroll
                 for (int d = 0; d < shape::dq_width / 8; d += 2) {
-                    const typename ops::right b = ops::load_right_transposed(key_tile, k, dq_column + 8 * d);
+                    const typename ops::right b = ops::load_right_transposed(k_turned, k, 8 * d);
 #pragma unroll
                     for (int m = 0; m < 2; ++m) {
                         ops::multiply(dq[m][d], ds[m], b, 0);
@@ -377,7 +388,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
                     }
                 }
             }
-            store_sums(dq, others.now.last != 0, head, tile_row + dq_row, dq_column, live_of(tile_here) - dq_row);
+            pass_on(dq, others.now, head, tile_row, dq_row, dq_column, live_of(tile_here));
         }
         if (shape::query_stages == 1) {
             __syncthreads();
@@ -389,7 +400,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Together>::thre
     ptx::wait_copies<0>();
     if constexpr (Together) {
         __syncthreads();
-        if (threadIdx.x == 0 && left_at != nullptr) leave_mark(left_at, block.block);
+        if (threadIdx.x == shape::threads - 1 && others.left_at != nullptr) leave_mark(others.left_at, block.block);
     }
 
 #pragma unroll

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <longspan/cuda/detail/attention_tile.cuh>
+#include <longspan/cuda/ptx/red.cuh>
 #include <longspan/pattern/band.hpp>
 #include <longspan/pattern/compose.hpp>
 #include <longspan/pattern/strip.hpp>
@@ -59,6 +60,7 @@ template <int Capacity>
 struct neighbours {
     run_list<Capacity> above, below;  ///< of the next block of keys, and of the one before
     turn now;
+    std::int32_t* left_at;  ///< where a mark is to be left once sums are in memory
 
     __device__ __forceinline__ static bool holds(const run_list<Capacity>& list, int tile) {
         for (int i = 0; i < list.count; ++i) {
@@ -80,11 +82,12 @@ __device__ __forceinline__ turn find_turn(const typename Pattern::arguments& a, 
     return found;
 }
 
-__device__ __forceinline__ std::int32_t read_mark(const std::int32_t* at) {
+__device__ __forceinline__ std::int32_t peek_mark(const std::int32_t* at) {
     std::int32_t mark;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(mark) : "l"(at) : "memory");
+    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(mark) : "l"(at) : "memory");
     return mark;
 }
+/// Everything that the thread has seen written is in memory before the mark.
 __device__ __forceinline__ void leave_mark(std::int32_t* at, std::int32_t mark) {
     asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(at), "r"(mark) : "memory");
 }

@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
     constexpr int capacity = key_capacity<Pattern>;
     using memory = query_gradient_memory<F, HeadDim, Score, capacity>;
     constexpr int row_tiles = shape::row_tiles, key_blocks = shape::keys / 8, width_blocks = shape::width / 8, depth = ops::depth;
+    constexpr int unrolled = shape::wide ? 2 : 16;  // parts of floats fill registers; loads of them must not run ahead
     extern __shared__ __align__(16) unsigned char shared[];
 
     const attention_block block = c.query_blocks[1 + blockIdx.x];
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
     const float factor = rule.factor();
     philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
-    const auto own_queries = query_tile.from_row(warp_row), own_d_out = d_out_tile.from_row(warp_row);
+    const auto queries_left = ops::left_view(query_tile.from(warp_row)), d_out_left = ops::left_view(d_out_tile.from(warp_row));
     float2 statistic[row_tiles][2];  // log-sum-exp, delta
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
@@ -132,15 +133,18 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
         ptx::commit_copies();
         const typename memory::key_tile key_tile{base + memory::keys + stage * memory::stage}, value_tile{key_tile.base + memory::key_tile::size};
 
+        const auto q_view = queries_left.afresh(), o_view = d_out_left.afresh();
+        const auto k_view = ops::right_view(key_tile).afresh(), v_view = ops::right_view(value_tile).afresh();
+        const auto k_turned = ops::right_transposed_view(key_tile).afresh();
         float score[row_tiles][key_blocks][4] = {}, dp[row_tiles][key_blocks][4] = {};
-#pragma unroll
+#pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left q[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) q[m] = ops::load_left(own_queries, 16 * m, d);
+            for (int m = 0; m < row_tiles; ++m) q[m] = ops::load_left(q_view, 16 * m, d);
 #pragma unroll
             for (int n = 0; n < key_blocks; n += 2) {
-                const typename ops::right k = ops::load_right(key_tile, 8 * n, d);
+                const typename ops::right k = ops::load_right(k_view, 8 * n, d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(score[m][n], q[m], k, 0);
@@ -148,14 +152,14 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
                 }
             }
         }
-#pragma unroll
+#pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left o[row_tiles];
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) o[m] = ops::load_left(own_d_out, 16 * m, d);
+            for (int m = 0; m < row_tiles; ++m) o[m] = ops::load_left(o_view, 16 * m, d);
 #pragma unroll
             for (int n = 0; n < key_blocks; n += 2) {
-                const typename ops::right v = ops::load_right(value_tile, 8 * n, d);
+                const typename ops::right v = ops::load_right(v_view, 8 * n, d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(dp[m][n], o[m], v, 0);
@@ -179,7 +183,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
                 }
             }
             masks.spread(seen);
-            if constexpr (score_rule<Score, F>::plain) hide(score, seen);
+            if constexpr (!Score::soft_cap) hide(score, seen);
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
@@ -203,7 +207,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
                             x = rule.placed(x, static_cast<float>(apart + 16 * m + 8 * h - 8 * n - i));
                         }
                         float p = ptx::exp2_fast(fmaf(x, factor, -log_sum));
-                        if constexpr (!score_rule<Score, F>::plain) {
+                        if constexpr (Score::soft_cap) {
                             if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + i) & 1 ? p : 0.0f;
                         }
                         float given = dp[m][n][e];
@@ -221,7 +225,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             for (int m = 0; m < row_tiles; ++m) ds[m] = ops::from_sums(score[m], k / depth);
 #pragma unroll
             for (int d = 0; d < width_blocks; d += 2) {
-                const typename ops::right b = ops::load_right_transposed(key_tile, k, 8 * d);
+                const typename ops::right b = ops::load_right_transposed(k_turned, k, 8 * d);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     ops::multiply(dq[m][d], ds[m], b, 0);

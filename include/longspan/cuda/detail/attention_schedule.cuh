@@ -18,9 +18,9 @@ __global__ void __launch_bounds__(256) make_segments(const piece* pieces, index 
     out[i] = {p.begin, end - p.begin, p.position, p.begin, end - p.begin, p.position, i, p.document};
 }
 
-struct schedule_lists {
-    attention_block* list[4];  // short and long blocks of queries, short and long blocks of keys
-    index room[4];
+struct schedule_list {
+    attention_block* blocks;
+    index room;
 };
 
 /// Sums over the 1024 threads before this one, and over all.
@@ -45,15 +45,17 @@ __device__ __forceinline__ block_sums sum_before(int value, int (&shared)[33]) {
     return {before + upto - value, all};
 }
 
-/// One block of 1024 threads for each list.
+/// One block of 1024 threads for each list: short and long blocks of queries, short and long blocks of keys.
 template <int = 0>
-__global__ void __launch_bounds__(1024) make_schedule(const attention_segment* segments, index count, schedule_lists lists) {
+__global__ void __launch_bounds__(1024, 1) make_schedule(const attention_segment* segments, index count, schedule_list short_queries,
+                                                         schedule_list long_queries, schedule_list short_keys, schedule_list long_keys) {
     __shared__ int warps[33];
     __shared__ int first[1024];
     const int which = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) >> 5, lane = static_cast<int>(threadIdx.x) & 31;
     const index block = which % 2 == 0 ? short_block : long_block;
     const bool of_queries = which < 2;
-    attention_block* const list = lists.list[which];
+    const schedule_list room = which == 0 ? short_queries : which == 1 ? long_queries : which == 2 ? short_keys : long_keys;
+    attention_block* const list = room.blocks;
     const auto blocks_of = [&](index i) {
         return i < count ? static_cast<int>(ceil_div(of_queries ? segments[i].query_count : segments[i].key_count, block)) : 0;
     };
@@ -69,13 +71,14 @@ __global__ void __launch_bounds__(1024) make_schedule(const attention_segment* s
         for (int i = warp; i < 1024 && base + i < count; i += 32) {
             const int at = first[i], blocks = blocks_of(base + i);
             for (int b = lane; b < blocks; b += 32) {
-                list[1 + (of_queries ? total - 1 - (at + b) : at + b)] = {static_cast<std::int32_t>(base + i), b};
+                const index to = of_queries ? total - 1 - (at + b) : at + b;
+                if (to < room.room) list[1 + to] = {static_cast<std::int32_t>(base + i), b};  // segments that overlap may be too many
             }
         }
         __syncthreads();
     }
-    if (threadIdx.x == 0) list[0] = {0, total};
-    for (index i = total + static_cast<index>(threadIdx.x); i < lists.room[which]; i += 1024) list[1 + i] = {-1, 0};
+    if (threadIdx.x == 0) list[0] = {0, static_cast<std::int32_t>(total < room.room ? total : room.room)};
+    for (index i = total + static_cast<index>(threadIdx.x); i < room.room; i += 1024) list[1 + i] = {-1, 0};
 }
 
 }  // namespace longspan::cuda::detail
@@ -91,11 +94,12 @@ inline void schedule_segments(stream_ref stream, attention_segment* segments, in
                std::to_string(key_tokens) + " and " + std::to_string(count);
     });
     const schedule_layout at = schedule_of(query_tokens, key_tokens, count);
-    const auto list = [&](bytes offset) { return reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset); };
-    const schedule_lists lists{{list(at.short_queries), list(at.long_queries), list(at.short_keys), list(at.long_keys)},
-                               {most_blocks(query_tokens, count, short_block), most_blocks(query_tokens, count, long_block),
-                                most_blocks(key_tokens, count, short_block), most_blocks(key_tokens, count, long_block)}};
-    make_schedule<><<<4, 1024, 0, stream>>>(segments, count, lists);
+    const auto list = [&](bytes offset, index tokens, index block) {
+        return schedule_list{reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset), most_blocks(tokens, count, block)};
+    };
+    make_schedule<><<<4, 1024, 0, stream>>>(segments, count, list(at.short_queries, query_tokens, short_block),
+                                            list(at.long_queries, query_tokens, long_block), list(at.short_keys, key_tokens, short_block),
+                                            list(at.long_keys, key_tokens, long_block));
     check_launch("attention segments");
 }
 

@@ -164,7 +164,7 @@ struct row_masks {
     }
 };
 template <int Tiles, int Blocks>
-__device__ __forceinline__ void hide(float (&score)[Tiles][Blocks][4], const std::uint32_t (&seen)[Tiles][2][Blocks / 4]) {
+__device__ __forceinline__ void hide(float (&score)[Tiles][Blocks][4], const std::uint32_t (&seen)[Tiles][2][(Blocks + 3) / 4]) {
 #pragma unroll
     for (int i = 0; i < Tiles * Blocks * 4; ++i) {
         const int m = i / (Blocks * 4), n = i / 4 % Blocks, e = i % 4;

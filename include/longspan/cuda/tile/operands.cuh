@@ -47,32 +47,46 @@ struct operands<F> {
         if constexpr (std::same_as<F, bf16>) ptx::mma_bf16(c, a.word, b.word[block]);
         else ptx::mma_fp16(c, a.word, b.word[block]);
     }
-    /// From a tile [rows of a, depth].
+    /// A tile as this lane reads it: the loads below take tiles that went through their view. First [rows of a, depth], then
+    /// [depth, rows of a], [columns of b, depth], [depth, columns of b].
     template <class Tile>
-    __device__ __forceinline__ static left load_left(Tile tile, int row, int at) {
+    __device__ __forceinline__ static Tile left_view(Tile tile) {
+        return tile.from(lane_id() % 16, lane_id() / 16 * 8);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile left_transposed_view(Tile tile) {
+        return tile.from(lane_id() % 8 + lane_id() / 16 * 8, lane_id() / 8 % 2 * 8);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile right_view(Tile tile) {
+        return tile.from(lane_id() % 8 + lane_id() / 16 * 8, lane_id() / 8 % 2 * 8);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile right_transposed_view(Tile tile) {
+        return tile.from(lane_id() % 16, lane_id() / 16 * 8);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static left load_left(Tile view, int row, int at) {
         left a;
-        ptx::load_matrices(a.word, tile.at(row + lane_id() % 16, at + lane_id() / 16 * 8));
+        ptx::load_matrices(a.word, view.at(row, at));
         return a;
     }
-    /// From a tile [depth, rows of a].
     template <class Tile>
-    __device__ __forceinline__ static left load_left_transposed(Tile tile, int at, int row) {
+    __device__ __forceinline__ static left load_left_transposed(Tile view, int at, int row) {
         left a;
-        ptx::load_matrices_transposed(a.word, tile.at(at + lane_id() % 8 + lane_id() / 16 * 8, row + lane_id() / 8 % 2 * 8));
+        ptx::load_matrices_transposed(a.word, view.at(at, row));
         return a;
     }
-    /// From a tile [columns of b, depth].
     template <class Tile>
-    __device__ __forceinline__ static right load_right(Tile tile, int column, int at) {
+    __device__ __forceinline__ static right load_right(Tile view, int column, int at) {
         std::uint32_t word[4];
-        ptx::load_matrices(word, tile.at(column + lane_id() % 8 + lane_id() / 16 * 8, at + lane_id() / 8 % 2 * 8));
+        ptx::load_matrices(word, view.at(column, at));
         return {{{word[0], word[1]}, {word[2], word[3]}}};
     }
-    /// From a tile [depth, columns of b].
     template <class Tile>
-    __device__ __forceinline__ static right load_right_transposed(Tile tile, int at, int column) {
+    __device__ __forceinline__ static right load_right_transposed(Tile view, int at, int column) {
         std::uint32_t word[4];
-        ptx::load_matrices_transposed(word, tile.at(at + lane_id() % 16, column + lane_id() / 16 * 8));
+        ptx::load_matrices_transposed(word, view.at(at, column));
         return {{{word[0], word[1]}, {word[2], word[3]}}};
     }
     /// Columns [depth·i, + depth) of sums, rounded.
@@ -123,25 +137,39 @@ struct operands<F> {
         }
     }
     template <class Tile>
-    __device__ __forceinline__ static left load_left(Tile tile, int row, int at) {
-        const float2 upper = read_pair(tile.at(row + lane_id() / 4, at + lane_id() % 4 * 2));
-        const float2 lower = read_pair(tile.at(row + 8 + lane_id() / 4, at + lane_id() % 4 * 2));
+    __device__ __forceinline__ static Tile left_view(Tile tile) {
+        return tile.from(lane_id() / 4, lane_id() % 4 * 2);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile left_transposed_view(Tile tile) {
+        return tile.from(lane_id() % 4 * 2, lane_id() / 4);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile right_view(Tile tile) {
+        return left_view(tile);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static Tile right_transposed_view(Tile tile) {
+        return left_transposed_view(tile);
+    }
+    template <class Tile>
+    __device__ __forceinline__ static left load_left(Tile view, int row, int at) {
+        const float2 upper = read_pair(view.at(row, at)), lower = read_pair(view.at(row + 8, at));
         return {{take(upper.x), take(lower.x), take(upper.y), take(lower.y)}};
     }
     template <class Tile>
-    __device__ __forceinline__ static left load_left_transposed(Tile tile, int at, int row) {
-        const std::uint32_t first = tile.at(at + lane_id() % 4 * 2, row + lane_id() / 4), next = first + Tile::pitch;
+    __device__ __forceinline__ static left load_left_transposed(Tile view, int at, int row) {
+        const std::uint32_t first = view.at(at, row), next = view.at(at + 1, row);
         return {{take(read_float(first)), take(read_float(first + 32)), take(read_float(next)), take(read_float(next + 32))}};
     }
     template <class Tile>
-    __device__ __forceinline__ static right load_right(Tile tile, int column, int at) {
-        const float2 first = read_pair(tile.at(column + lane_id() / 4, at + lane_id() % 4 * 2));
-        const float2 second = read_pair(tile.at(column + 8 + lane_id() / 4, at + lane_id() % 4 * 2));
+    __device__ __forceinline__ static right load_right(Tile view, int column, int at) {
+        const float2 first = read_pair(view.at(column, at)), second = read_pair(view.at(column + 8, at));
         return {{{take(first.x), take(first.y)}, {take(second.x), take(second.y)}}};
     }
     template <class Tile>
-    __device__ __forceinline__ static right load_right_transposed(Tile tile, int at, int column) {
-        const std::uint32_t first = tile.at(at + lane_id() % 4 * 2, column + lane_id() / 4), next = first + Tile::pitch;
+    __device__ __forceinline__ static right load_right_transposed(Tile view, int at, int column) {
+        const std::uint32_t first = view.at(at, column), next = view.at(at + 1, column);
         return {{{take(read_float(first)), take(read_float(next))}, {take(read_float(first + 32)), take(read_float(next + 32))}}};
     }
     template <int Blocks>

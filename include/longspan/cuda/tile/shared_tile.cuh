@@ -26,8 +26,15 @@ struct shared_tile {
     __device__ __forceinline__ std::uint32_t at(int row, int column) const {
         return base + static_cast<std::uint32_t>(row * pitch + column * int{sizeof(T)});
     }
-    /// The same rows and more from `row` on, seen from there.
-    __device__ __forceinline__ shared_tile from_row(int row) const { return {at(row, 0)}; }
+    /// The same memory seen from (row, column) on.
+    __device__ __forceinline__ shared_tile from(int row, int column = 0) const { return {at(row, column)}; }
+    /// The same tile, of which a compiler knows nothing: then sums of its address and constants are not taken out of a loop, each
+    /// into a register of its own, but stay constants within instructions.
+    __device__ __forceinline__ shared_tile afresh() const {
+        shared_tile same;
+        asm volatile("mov.u32 %0, %1;" : "=r"(same.base) : "r"(base));
+        return same;
+    }
 };
 
 /// Starts copying `live` rows of Columns elements, `stride` apart, with all Threads of the block; the rest of the tile becomes 0.
