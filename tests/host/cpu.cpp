@@ -64,10 +64,15 @@ TEST_CASE("cpu: zero, fill, copy, round, and what is not finite") {
     CHECK(values == std::vector<float>(values.size()));
     cpu::fill(std::span(values), 1.0);
     CHECK(values == std::vector<float>(values.size(), 1.0f));
-    CHECK(cpu::sum_of_squares(std::span(values)) == 130'000.0);
-    CHECK(cpu::first_non_finite(std::span(values)) == -1);
+    double squares = -1;
+    cpu::sum_of_squares(std::span(values), &squares);
+    CHECK(squares == 130'000.0);
+    ls::index not_finite = 7;
+    cpu::first_non_finite(std::span(values), &not_finite);
+    CHECK(not_finite == -1);
     values[129'999] = std::numeric_limits<float>::infinity();
-    CHECK(cpu::first_non_finite(std::span(values)) == 129'999);
+    cpu::first_non_finite(std::span(values), &not_finite);
+    CHECK(not_finite == 129'999);
 
     std::vector<float> masters(70'000, 1.0f + 0x1p-9f);
     masters.back() = 3;
@@ -93,8 +98,8 @@ TEST_CASE("cpu: a step under tf32 rounds operands, and the same step in float do
     test::matrix<float> x(4, 24), w(8, 24), exact(4, 8), rounded(4, 8);
     x.fill_random(random);
     w.fill_random(random);
-    cpu::linear<model<ls::fp32>>(x.view(), w.view(), nullptr, exact.view(), false);
-    cpu::linear<model<ls::tf32>>(x.view(), w.view(), nullptr, rounded.view(), false);
+    cpu::linear<model<ls::fp32>>(x.view(), w.view(), nullptr, exact.view());
+    cpu::linear<model<ls::tf32>>(x.view(), w.view(), nullptr, rounded.view());
     double distance = 0;
     for (ls::index r = 0; r < 4; ++r) {
         for (ls::index c = 0; c < 8; ++c) distance = std::max(distance, std::abs(exact.value(r, c) - rounded.value(r, c)));

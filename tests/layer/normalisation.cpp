@@ -58,9 +58,9 @@ void check_values_and_gradients() {
     CHECK(worst < 1e-13);
 
     std::vector<double> dx(x.size(), 0.25), dw(w.size(), 0.5);  // both are added to
-    norm::backward(at.context, parameters<typename h::parameter_table, const double>(w.data()),
-                   parameters<typename h::parameter_table, double>(dw.data()), {x.data(), tokens, width}, {up.data(), tokens, width}, saved,
-                   {dx.data(), tokens, width}, true);
+    norm::template backward<true>(at.context, parameters<typename h::parameter_table, const double>(w.data()),
+                                  parameters<typename h::parameter_table, double>(dw.data()), {x.data(), tokens, width},
+                                  {up.data(), tokens, width}, saved, {dx.data(), tokens, width});
     for (double& v : dx) v -= 0.25;
     for (double& v : dw) v -= 0.5;
     const auto along_x = direction_for(dx, random), along_w = direction_for(dw, random);

@@ -195,7 +195,7 @@ TEST_CASE("snapshot: tensors that lack, are of another shape or are too many, an
         file.set("data.seed", 0).set("data.epoch", what == wrong::epoch ? -1 : 0).set("data.batch", 0).set("data.corpus", 0).set("data.budget", 64);
         if (what != wrong::state) file.set("data.context", 32);
         bool first = true;
-        ls::detail::for_each_saved(t.store(), [&](const std::string& name, std::vector<ls::index> shape, auto elements) {
+        ls::detail::saved_runs(t).for_each([&](const std::string& name, std::vector<ls::index> shape, auto elements) {
             const auto data = std::as_bytes(std::span(zeros)).first(elements.size_bytes());
             if (what == wrong::missing && first) {
             } else if (what == wrong::shape && first) {

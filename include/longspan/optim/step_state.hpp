@@ -22,9 +22,9 @@ struct step_request {
     double learning_rate = 0;
     double target_weight = 0;  ///< Σ weights of the targets of all micro-batches: what sums are divided by
     bool restated = true;      ///< counters below were set by the caller, not left by the step before
-    run_keys keys;
+    run_keys keys{};
     index updates = 0;
-    loss_scale scale;
+    loss_scale scale{};
 };
 
 struct step_state {
