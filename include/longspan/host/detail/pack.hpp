@@ -17,6 +17,13 @@ template <class To, class From>
     return reinterpret_cast<To>(from);
 }
 
+/// The value in every lane. A function, since a variable that starts as `constant - Register{}` crashes nvcc 13.0 (cicc) where
+/// registers have 64 bytes.
+template <class Register, class T>
+[[nodiscard]] LONGSPAN_INLINE Register filled(T value) {
+    return value - Register{};
+}
+
 // Two-byte formats: a register of floats faces half a register of 16-bit patterns.
 typedef std::uint16_t patterns __attribute__((vector_size(register_bytes / 2)));
 typedef std::int16_t register_half __attribute__((vector_size(register_bytes / 2)));
@@ -42,7 +49,7 @@ template <class S>
         const words normal = (magnitude << 13) + (112u << 23);
         const words payload = (magnitude << 13) | 0x7f800000u;
         const words special = magnitude > 0x7c00u ? payload | 0x00400000u : payload;
-        const register_t<float> unit = std::bit_cast<float>(113u << 23) - register_t<float>{};
+        const register_t<float> unit = filled<register_t<float>>(std::bit_cast<float>(113u << 23));
         const words subnormal = reinterpret<words>(reinterpret<register_t<float>>((magnitude << 13) + (113u << 23)) - unit);
         const words finite = magnitude < 0x0400u ? subnormal : normal;
         return reinterpret<register_t<float>>(((bits & 0x8000u) << 16) | (magnitude >= 0x7c00u ? special : finite));
@@ -61,10 +68,10 @@ template <class S>
     } else {
         // fp16::encode, lane by lane.
         const words normal = (magnitude - (112u << 23) + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
-        const register_t<float> half = 0.5f - register_t<float>{};
+        const register_t<float> half = filled<register_t<float>>(0.5f);
         const words subnormal = reinterpret<words>(reinterpret<register_t<float>>(magnitude) + half) - 0x3f000000u;
         const words nan = ((magnitude >> 13) & 0x01ffu) | 0x7e00u;
-        const words infinity = 0x7c00u - words{};
+        const words infinity = filled<words>(0x7c00u);
         const words special = magnitude > 0x7f800000u ? nan : infinity;
         const words finite = magnitude < 0x38800000u ? subnormal : normal;
         const words chosen = ((from >> 16) & 0x8000u) | (magnitude >= 0x47800000u ? special : finite);
