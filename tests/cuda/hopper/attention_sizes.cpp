@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <array>
+#include <initializer_list>
+
+#include <longspan/cuda/hopper/attention_sizes.hpp>
+
+namespace longspan {
+
+namespace hopper = cuda::hopper;
+
+TEST_CASE("hopper attention sizes: every part of the scratch has its bytes, aligned, and none lies on another") {
+    for (const index tokens : {0, 1, 127, 128, 65537}) {
+        for (const index heads : {1, 3, 16}) {
+            for (const index head_dim : {64, 128, 256}) {
+                const auto at = hopper::detail::backward_layout_of(tokens, heads, head_dim);
+                const index rows = tokens * heads;
+                // Log-sum-exp and delta; marks; dQ; 32 parts of each sink; a counter.
+                const std::array<bytes, 5> sizes{rows * 8, rows * 4, rows * head_dim * 4, heads * 32 * 8, 4};
+                const std::array<bytes, 6> begins{0, at.marks, at.dq_sums, at.sink_parts, at.counter, at.size};
+                for (std::size_t i = 0; i < sizes.size(); ++i) {
+                    CHECK(begins[i] % cuda::workspace_alignment == 0);
+                    CHECK(begins[i + 1] - begins[i] == round_up(sizes[i], cuda::workspace_alignment));
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("hopper attention sizes: the portable kernels fit where they stand in") {
+    for (const index head_dim : {8, 64, 80, 128, 256}) {
+        const bytes both = hopper::attention_backward_workspace(1000, 6, 2, head_dim);
+        CHECK(both >= hopper::detail::backward_layout_of(1000, 6, head_dim).size);
+        CHECK(both >= cuda::attention_backward_workspace(1000, 6, 2, head_dim));
+    }
+    // Widths that are no multiple of 32 are wider in the portable layout.
+    static_assert(hopper::attention_backward_workspace(1000, 6, 2, 80) == cuda::attention_backward_workspace(1000, 6, 2, 80));
+    static_assert(hopper::attention_backward_workspace(1000, 6, 2, 256) > cuda::attention_backward_workspace(1000, 6, 2, 256));
+    static_assert(hopper::attention_backward_workspace(4'000'000, 16, 16, 128) > index{4} << 32, "64 bits");
+}
+
+}  // namespace longspan
