@@ -75,7 +75,8 @@ consteval bool is_gpt2_or_llama() {
                           Shape.grouped_heads() == Shape.heads && Shape.query_width() == Shape.width;
     constexpr bool llama = plain && Shape.norm == norm_kind::rms && Shape.gated() && Shape.positions == position_kind::rotary;
     static_assert(gpt2 || llama, "hugging_face: the shape is neither GPT-2's (LayerNorm, GELU, learned positions, biases, heads that share "
-                                 "nothing and fill the width) nor Llama's (RMSNorm, SwiGLU, rotary positions); neither has qk_norm, sink or soft_cap");
+                                 "nothing and fill the width) nor Llama's (RMSNorm, SwiGLU, rotary positions); neither has qk_norm, sink "
+                                 "or soft_cap");
     return gpt2 || llama;
 }
 
