@@ -42,8 +42,12 @@ class ops_on : public Device {
     using typename Device::runtime, typename Device::segment;
 
 public:
-    explicit ops_on(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
-        : runtime_(&on), stream_(on.stream()), workspace_(workspace), notes_(notes) {}
+    /// On a stream of the caller's, with a cuBLASLt handle that no other stream uses meanwhile.
+    ops_on(stream_ref stream, cublas& blas, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
+        : stream_(stream), blas_(&blas), workspace_(workspace), notes_(notes) {}
+    explicit ops_on(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr) : ops_on(on.stream(), on.blas(), workspace, notes) {}
+    /// The same, with scratch of Device::workspace bytes and a place to note ids outside the vocabulary.
+    [[nodiscard]] typename Device::ops with(std::byte* workspace, bad_ids* notes) const { return {stream_, *blas_, workspace, notes}; }
 
     // --- dense products -----------------------------------------------------------------------------------------------------
     template <class Model, class X, class W, class Y>
@@ -207,7 +211,7 @@ private:
     template <class Model>
     using rounding = std::conditional_t<std::is_same_v<typename Model::precision::operand, tf32_format>, tf32_format, void>;
 
-    [[nodiscard]] cublas& blas() const { return runtime_->blas(); }
+    [[nodiscard]] cublas& blas() const { return *blas_; }
     [[nodiscard]] index* note(index bad_ids::*which) const { return notes_ == nullptr ? nullptr : &(notes_->*which); }
     template <class Model, class Goal>
     [[nodiscard]] cross_entropy_options options(const Goal& to) const {
@@ -215,8 +219,8 @@ private:
                 .token_losses = to.token_losses, .first_bad = note(&bad_ids::target)};
     }
 
-    runtime* runtime_;
     stream_ref stream_;
+    cublas* blas_;
     std::byte* workspace_;
     bad_ids* notes_;
 };

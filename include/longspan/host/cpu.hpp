@@ -44,6 +44,7 @@ public:
     cpu() = default;
     /// Scratch of the ops comes from the stack of each thread here; other backends take theirs from `workspace`.
     explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, bad_ids* /*notes*/ = nullptr) {}
+    [[nodiscard]] cpu with(std::byte* /*workspace*/, bad_ids* /*notes*/) const { return {}; }
     template <class T>
     using fetched = runtime::fetched<T>;
     template <class Model>

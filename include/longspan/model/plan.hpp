@@ -40,13 +40,18 @@ template <configuration Config>
                     parameter_layout<model_of_config<Config>>::memory());
 }
 
+/// What one micro-batch takes beside weights and gradients, at any budget: the batch, forward, loss and backward under the policy.
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr layout pass_layout(index tokens, index max_pieces) {
+    using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
+    return together("", decoder::tables(tokens, max_pieces), decoder::gradient_stream(tokens), checkpoint_of<Config>::plan(decoder::stack(tokens)));
+}
+
 /// The layout of one training step of Config's model and policy at any budget: values in, values out.
 template <configuration Config, class Backend>
 [[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces) {
-    using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
     return together("training step", standing_memory<Config>(),
-                    either("", together("", decoder::tables(tokens, max_pieces), decoder::gradient_stream(tokens),
-                                        checkpoint_of<Config>::plan(decoder::stack(tokens))),
+                    either("", pass_layout<Config, Backend>(tokens, max_pieces),
                            region("workspace of the update", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size))));
 }
 

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One micro-batch through a decoder, forward and back, on memory of the caller's: what the trainer makes steps of, and what a trainer
+// of your own calls when the loop, the memory, the optimizer and the stream are yours.
+//
+//     ls::decoder_pass<config, ls::cuda::device> pass(ops, memory, state);      // ops on your stream, memory: an arena over your block
+//     pass.add_gradients(batch, weights, gradients);                            // adds to gradients and to state->losses
+//
+// Memory: `pass_layout<config, backend>(tokens, max_pieces)` (model/plan.hpp) holds the batch and everything that a pass takes and
+// gives back, added up in the order in which they are taken here: a test holds the one against the other. Weights and gradients,
+// parameter_layout::size elements each, are the caller's. A pass neither allocates nor waits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include <longspan/batch/batch.hpp>
+#include <longspan/model/plan.hpp>
+
+namespace longspan {
+
+/// A micro-batch where a backend's ops can read it.
+struct placed_batch {
+    const token_id* tokens = nullptr;      ///< [budget]
+    const token_id* targets = nullptr;     ///< [budget]
+    const float* weights = nullptr;        ///< [budget], or null
+    const std::int32_t* by_id = nullptr;   ///< [budget]
+    piece_table pieces;
+    double* token_losses = nullptr;        ///< [budget], written; or null
+
+    /// Puts the arrays of a batch end to end into `room` (Backend::batch_memory bytes), each by `stage(span, to)`, which copies one and
+    /// returns where ops find it. Without room, as on the host, nothing has a place but its own. Leaves token_losses null.
+    template <class Backend, class Stage>
+    [[nodiscard]] static placed_batch in(std::byte* room, const token_batch& batch, Stage&& stage) {
+        const auto place = [&](const auto& from) {
+            using element = typename std::remove_cvref_t<decltype(from)>::value_type;
+            auto* const to = reinterpret_cast<element*>(room);
+            if (room != nullptr) room += round_up(static_cast<bytes>(from.size() * sizeof(element)), Backend::alignment);
+            return from.empty() ? nullptr : stage(std::span<const element>(from), to);
+        };
+        placed_batch placed;
+        placed.tokens = place(batch.tokens);
+        placed.targets = place(batch.targets);
+        placed.by_id = place(batch.by_id);
+        placed.weights = place(batch.weights);
+        placed.pieces = {{place(batch.pieces), batch.pieces.size()}, batch.budget()};
+        return placed;
+    }
+    /// The last part of that room: for the losses of the targets, [budget].
+    template <class Backend>
+    [[nodiscard]] static double* losses_in(std::byte* room, index tokens, index max_pieces) {
+        if (room == nullptr) return nullptr;
+        const bytes losses = round_up(tokens * static_cast<bytes>(sizeof(double)), Backend::alignment);
+        return reinterpret_cast<double*>(room + Backend::batch_memory(tokens, max_pieces) - losses);
+    }
+};
+
+/// Runs micro-batches of Config's budget. Holds no memory of its own; the arena, the state and the arguments outlive it.
+template <configuration Config, class Backend>
+class decoder_pass {
+    using patterns = attention_of<Config>;
+    using memory_type = decoder_memory<model_of_config<Config>, patterns, Backend>;
+    using layout_type = parameter_layout<model_of_config<Config>>;
+    static constexpr stack_arguments<patterns> no_stack_arguments{};
+
+public:
+    using model = model_of_config<Config>;
+    using ops_type = typename Backend::ops;
+    using weight = typename model::template storage<role::weight>;
+    using gradient = typename model::template storage<role::parameter_gradient>;
+    using context_type = step_context<Backend, typename model::template storage<role::statistic>, typename Backend::segment>;
+    static constexpr index tokens = Config::batch.budget;
+    static constexpr index max_pieces = Config::batch.max_pieces;
+
+    /// `state` lies in the backend's memory: its keys are those of every draw, its gradient_scale multiplies gradients, its losses
+    /// are added to, and its `bad` keeps the first id outside the vocabulary.
+    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_arguments<patterns>& arguments = no_stack_arguments)
+        : ops_(ops), memory_(&memory), state_(state), arguments_(&arguments) {}
+
+    /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses.
+    void add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
+
+    /// Forward only; adds to state->losses.
+    void add_losses(const placed_batch& batch, const weight* weights) const;
+
+    /// Forward only; returns f(context, x), x the stream that leaves the last block, [tokens, width], in the backend's memory.
+    template <class F>
+    auto forward(const placed_batch& batch, const weight* weights, F&& f) const;
+
+private:
+    using embedding = embedding_layer<model>;
+    using head = head_layer<model>;
+    using stack_type = decoder_stack<model, patterns, context_type>;
+
+    template <class F>
+    auto with_context(const placed_batch& batch, bool training, F&& f) const;
+    /// The projection to the vocabulary among weights or gradients: the embedding itself when they are tied.
+    template <class Embedding, class Head>
+    [[nodiscard]] static auto projection(const Embedding& from_embedding, const Head& from_head) {
+        if constexpr (model::shape.tied) return from_embedding.template get<"embedding.weight">();
+        else return from_head.template get<"weight">();
+    }
+
+    ops_type ops_;
+    arena* memory_;
+    step_state* state_;
+    const stack_arguments<patterns>* arguments_;
+};
+
+template <configuration Config, class Backend>
+template <class F>
+auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool training, F&& f) const {
+    using angles = tensors<typename model::precision, typename memory_type::angle_table>;
+    using segment = typename Backend::segment;
+    held_region workspace(*memory_, "workspace of ops", Backend::template workspace<model>(tokens));
+    angles angle(*memory_, tokens);
+    held_region segments(*memory_, "attention segments", Backend::segment_memory(tokens, max_pieces));
+    context_type context{.ops = ops_.with(workspace.data(), &state_->bad),
+                         .memory = memory_,
+                         .tokens = tokens,
+                         .pieces = batch.pieces,
+                         .segments = {segments.as<segment>(), batch.pieces.pieces.size()},
+                         .cosines = angle.template get<"rotary cosines">(),
+                         .sines = angle.template get<"rotary sines">(),
+                         .keys = &state_->keys,
+                         .training = training};
+    context.ops.make_segments(context.pieces, segments.as<segment>());
+    if constexpr (memory_type::rotary) {
+        context.ops.template rotary_table<model::shape.head()>(context.pieces, model::shape.rotary_base, angle.template get<"rotary cosines">(),
+                                                               angle.template get<"rotary sines">());
+    }
+    return f(context);
+}
+
+template <configuration Config, class Backend>
+void decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
+    with_context(batch, true, [&](auto& context) {
+        tensors<typename model::precision, typename memory_type::gradient_table> stream(*memory_, context.tokens);
+        const auto dx = stream.template get<"gradient stream">();
+        const typename embedding::weights embedding_weights(weights);
+        const typename embedding::gradients embedding_gradients(gradients);
+        const typename head::weights head_weights(weights + layout_type::head_offset);
+        const typename head::gradients head_gradients(gradients + layout_type::head_offset);
+        const auto table = projection(embedding_weights, head_weights);
+        const auto d_table = projection(embedding_gradients, head_gradients);
+        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state_->gradient_scale, &state_->losses};
+
+        stack_type stack(context, weights, gradients, *arguments_, dx);
+        checkpoint_of<Config>::run(
+            stack, *memory_, [&](auto& x) { embedding::forward(context, embedding_weights, batch.tokens, stack.view(x)); },
+            [&](auto& x) { head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx); });
+        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
+    });
+}
+
+template <configuration Config, class Backend>
+template <class F>
+auto decoder_pass<Config, Backend>::forward(const placed_batch& batch, const weight* weights, F&& f) const {
+    return with_context(batch, false, [&](auto& context) {
+        stack_type stack(context, weights, nullptr, *arguments_, {});
+        typename stack_type::stream even(*memory_, context.tokens), odd(*memory_, context.tokens);
+        embedding::forward(context, typename embedding::weights(weights), batch.tokens, stack.view(even));
+        for (index b = 0; b < stack_type::blocks; ++b) {
+            typename stack_type::saved passing(*memory_, context.tokens);
+            stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+        }
+        return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
+    });
+}
+
+template <configuration Config, class Backend>
+void decoder_pass<Config, Backend>::add_losses(const placed_batch& batch, const weight* weights) const {
+    forward(batch, weights, [&](auto& context, auto x) {
+        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, nullptr, &state_->losses};
+        const typename head::weights head_weights(weights + layout_type::head_offset);
+        head::evaluate(context, head_weights, projection(typename embedding::weights(weights), head_weights), goal, x);
+    });
+}
+
+}  // namespace longspan
