@@ -30,7 +30,11 @@ void* counted(std::size_t size, std::size_t alignment) {
 void* operator new(std::size_t size) { return counted(size, 0); }
 void* operator new(std::size_t size, std::align_val_t alignment) { return counted(size, static_cast<std::size_t>(alignment)); }
 void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
-    return counted(size, static_cast<std::size_t>(alignment));
+    try {
+        return counted(size, static_cast<std::size_t>(alignment));
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
 }
 // g++ 12 inlines one of the pair and takes free for a stranger to it.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -233,6 +237,12 @@ TEST_CASE("trainer: a batch of another shape is refused in a sentence, and the t
     CHECK(with([](auto& b) { b.weights.resize(7); }).find("got 131, 131 and 7") != std::string::npos);
     CHECK(with([](auto& b) { b.pieces[3].begin = 400; }).find("piece 3 begins at 400") != std::string::npos);
     CHECK(with([](auto& b) { b.pieces[0].begin = 1; }).find("piece 0 begins at 1") != std::string::npos);
+    CHECK(with([](auto& b) { b.pieces[6].begin = 140; }).find("piece 6 begins at 140 and ends at 131") != std::string::npos);
+    const auto of_126_tokens = [](auto& b) {
+        for (std::size_t i : {1, 2, 3}) b.pieces[i].begin = 5;
+        for (std::size_t i : {4, 5, 6}) b.pieces[i].begin = 131;
+    };
+    CHECK(with(of_126_tokens) == "the phase's context is 97 tokens, and piece 3 has 126");
     CHECK(with([](auto& b) { b.tokens[9] = 61; }).find("outside the vocabulary [0, 61)") != std::string::npos);
     CHECK(with([](auto& b) { b.targets[9] = 61; }).find("got 61 at token 9") != std::string::npos);
     CHECK(refusal_of([&] { (void)t.step(std::span(&good, 1), -1.0); }).find("learning rate") != std::string::npos);
@@ -243,6 +253,40 @@ TEST_CASE("trainer: a batch of another shape is refused in a sentence, and the t
     CHECK(t.memory().used() == at_rest);
     CHECK(t.memory().in_order());
     CHECK(t.step(good).refused == "");
+}
+
+TEST_CASE("trainer: a position beyond a learned table is refused in a sentence") {
+    trainer<config<gpt2, causal, store_all, fp32>> t{seed{1}};
+    token_batch batch = odd_batch(gpt2.vocabulary, 1);
+    batch.pieces[3].position = 97 - 64;
+    CHECK(t.step(batch).refused == "");
+    batch.pieces[3].position += 1;
+    CHECK(refusal_of([&] { (void)t.step(batch); }) == "positions are learned up to the context of 97, and piece 3 lies at 34 to 98");
+}
+
+namespace {
+
+/// More than any machine has.
+struct vast {
+    static constexpr decoder_shape shape{.layers = 1, .width = 16, .heads = 2, .hidden = 32, .vocabulary = 61, .context = 24};
+    static constexpr auto attention = causal;
+    static constexpr auto checkpoint = store_all;
+    static constexpr auto precision = fp32;
+    static constexpr auto batch = packed<(index{1} << 40)>.pieces<16>();
+};
+
+}  // namespace
+
+TEST_CASE("trainer: a plan that does not fit is refused with its table") {
+    static_assert(plan<vast, host::cpu>.peak() > (bytes{1} << 48));
+    try {
+        trainer<vast> t{seed{1}};
+        FAIL("the system gave more than it has");
+    } catch (const out_of_memory& e) {
+        const std::string said = e.what();
+        CHECK(said.find("the plan needs one block of " + std::to_string(plan<vast, host::cpu>.peak()) + " bytes, and the system refused it\ntraining step ") == 0);
+        CHECK(said.find("gradient stream ") != std::string::npos);
+    }
 }
 
 namespace {

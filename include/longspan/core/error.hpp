@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <longspan/core/types.hpp>
+
 namespace longspan {
 
 /// The base of everything that longspan throws.
@@ -37,6 +39,9 @@ struct write_failed : error {
 /// A plan needs more bytes than it was given.
 struct out_of_memory : error {
     using error::error;
+    out_of_memory(const std::string& sentence, bytes room_) : error(sentence), room(room_) {}
+
+    bytes room = -1;  ///< what a plan may take at most; −1 where nobody knows
 };
 
 /// Throws Error with the sentence that `sentence()` builds, unless `holds`. The sentence is built only when it is needed.

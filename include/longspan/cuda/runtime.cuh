@@ -20,11 +20,13 @@
 #include <longspan/cuda/device.hpp>
 #include <longspan/cuda/gemm.cuh>
 #include <longspan/cuda/memory_block.cuh>
+#include <longspan/cuda/requirements.hpp>
 
 namespace longspan::cuda {
 
-/// What the driver, cuBLASLt and the recorded step take beside the plan; measured (docs/cuda.md) and rounded up.
-inline constexpr bytes reserve = 1 * GiB;
+/// The current device can run this build and has room for `needed` bytes beside the reserve; throws what expect_gpu says otherwise.
+/// Allocates nothing but CUDA's own context.
+void expect_device(bytes needed);
 
 namespace detail {
 
@@ -32,9 +34,6 @@ template <class F>
 __global__ void run_once(const __grid_constant__ F f) {
     f();
 }
-
-/// The current device can run this build and has room; a sentence otherwise.
-void expect_device(bytes needed);
 
 }  // namespace detail
 
@@ -49,7 +48,7 @@ void once(stream_ref stream, const F& f) {
 class device::runtime {
 public:
     /// `size` bytes on the current device, and room for batches of `batch` bytes on the way to it. Throws device_error when no GPU
-    /// that this build can run on answers, out_of_memory when it has too little free memory; nothing is allocated then.
+    /// that this build can run on answers, out_of_memory when it has too little free memory (expect_gpu); nothing is allocated then.
     explicit runtime(bytes size, bytes batch = 0);
     ~runtime();
     runtime(const runtime&) = delete;

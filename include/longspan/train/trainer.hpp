@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,7 +30,9 @@
 #include <longspan/host/cpu.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
+#include <longspan/model/fit.hpp>
 #include <longspan/model/parameter_store.hpp>
+#include <longspan/model/pass.hpp>
 #include <longspan/model/plan.hpp>
 #include <longspan/optim/adamw.hpp>
 #include <longspan/optim/clip.hpp>
@@ -69,6 +72,11 @@ struct phase_list {
     static consteval bool check() { return check_config<Run>(); }
     template <class Model>
     static constexpr bool all_of = std::is_same_v<Model, model_of_config<Run>>;
+    /// What to say when the phase that needs most does not fit.
+    template <class Backend>
+    static std::string advice(bytes room) {
+        return advice_for<Run, Backend>(room);
+    }
 };
 template <class First, class... Rest>
 struct phase_list<phases<First, Rest...>> {
@@ -88,6 +96,12 @@ struct phase_list<phases<First, Rest...>> {
     static consteval bool check() { return check_config<First>() && (check_config<Rest>() && ...); }
     template <class Model>
     static constexpr bool all_of = (std::is_same_v<Model, model_of_config<Rest>> && ...);
+    template <class Backend>
+    static std::string advice(bytes room) {
+        constexpr bytes peaks[] = {plan<First, Backend>.peak(), plan<Rest, Backend>.peak()...};
+        constexpr std::string (*said[])(bytes) = {advice_for<First, Backend>, advice_for<Rest, Backend>...};
+        return said[std::max_element(std::begin(peaks), std::end(peaks)) - std::begin(peaks)](room);
+    }
 };
 
 }  // namespace detail
@@ -133,7 +147,8 @@ public:
     /// Reports that wait to be asked for; the oldest is given up when there are more.
     static constexpr index most_pending = 8;
 
-    /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much.
+    /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much, before anything is allocated
+    /// where the backend can tell, with the plan's table and the nearest budget that fits.
     explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {});
     trainer(const trainer&) = delete;
     trainer& operator=(const trainer&) = delete;
@@ -197,24 +212,9 @@ public:
     [[nodiscard]] step_report report_of(index step);
 
 private:
-    template <class Phase>
-    using context_of = step_context<Backend, typename model::template storage<role::statistic>, typename Backend::segment>;
-    template <class Phase>
-    using memory_of = decoder_memory<model, attention_of<Phase>, Backend>;
-    template <class Phase>
-    using stack_of = decoder_stack<model, attention_of<Phase>, context_of<Phase>>;
     using layout_type = parameter_layout<model>;
     using ops_type = typename Backend::ops;
 
-    /// A micro-batch where ops can read it.
-    struct placed_batch {
-        const token_id* tokens = nullptr;
-        const token_id* targets = nullptr;
-        const float* weights = nullptr;
-        const std::int32_t* by_id = nullptr;
-        piece_table pieces;
-        double* token_losses = nullptr;
-    };
     /// A step that was submitted: what the host knows of it, and what is on its way.
     struct record {
         step_report report;
@@ -233,14 +233,9 @@ private:
     /// Calls f(batch where ops can read it), with room for it held where the backend needs any.
     template <class Phase, class F>
     void with_batch(const token_batch& batch, std::span<double> token_losses, F&& f);
-    template <class Phase, class F>
-    auto with_context(const placed_batch& batch, bool training, F&& f);
+    /// How micro-batches of a phase go through the decoder, in the trainer's memory.
     template <class Phase>
-    void add_gradients(const placed_batch& batch);
-    template <class Phase, class F>
-    auto forward_placed(const placed_batch& batch, F&& f);
-    template <class Phase>
-    void add_losses(const placed_batch& batch);
+    [[nodiscard]] decoder_pass<Phase, Backend> pass();
     /// Does `work`, or replays it where the backend has recorded it.
     template <class Phase, class Work>
     void replay(task what, bool weighted, bool recordable, Work&& work);
@@ -253,6 +248,7 @@ private:
     void settle(index step);
     [[nodiscard]] std::string first_not_finite();
     void initialise();
+    [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 
     std::unique_ptr<typename Backend::runtime> runtime_;
     arena memory_;

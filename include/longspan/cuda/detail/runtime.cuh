@@ -12,39 +12,33 @@ namespace detail {
 template <int = 0>
 __global__ void nothing() {}
 
-inline void expect_device(bytes needed) {
-    int count = 0;
-    if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess || count == 0) {
-        (void)cudaGetLastError();
-        throw device_error("a trainer on cuda::device", cudaGetErrorName(code), "no NVIDIA GPU answers; the host backend needs none");
-    }
-    int device = 0;
-    cuda::check(cudaGetDevice(&device), "a trainer on cuda::device");
-    cudaDeviceProp properties{};
-    cuda::check(cudaGetDeviceProperties(&properties, device), "a trainer on cuda::device");
-    const std::string gpu = std::string(properties.name) + " (compute capability " + std::to_string(properties.major) + "." +
-                            std::to_string(properties.minor) + ")";
-    if (properties.major < 8)
-        throw device_error("a trainer on cuda::device", "too old a GPU", "expected compute capability 8.0 or later, got " + gpu);
-    cudaFuncAttributes attributes{};
-    if (cudaFuncGetAttributes(&attributes, nothing<>) != cudaSuccess) {
-        (void)cudaGetLastError();
-        throw device_error("a trainer on cuda::device", "another architecture", "this program holds no code for " + gpu + "; build it with CMAKE_CUDA_ARCHITECTURES=native");
-    }
-    std::size_t free = 0, total = 0;
-    cuda::check(cudaMemGetInfo(&free, &total), "a trainer on cuda::device");
-    expects<out_of_memory>(needed + reserve <= static_cast<bytes>(free), [&] {
-        return "the plan needs " + std::to_string(needed) + " bytes and " + std::to_string(reserve) +
-               " more are kept for the driver, libraries and the recorded step; of the " + std::to_string(total) + " bytes of the " + gpu + ", " +
-               std::to_string(free) + " are free: the plan fits a budget of at most " +
-               std::to_string(static_cast<bytes>(free) > reserve ? static_cast<bytes>(free) - reserve : 0) + " bytes";
-    });
-}
-
 }  // namespace detail
 
+inline void expect_device(bytes needed) {
+    found_gpu gpu;
+    int count = 0, device = 0;
+    if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess) {
+        (void)cudaGetLastError();
+        gpu.why_not = cudaGetErrorName(code);
+    } else if (count > 0) {
+        constexpr const char* op = "looking at the GPU";
+        check(cudaGetDevice(&device), op);
+        cudaDeviceProp properties{};
+        check(cudaGetDeviceProperties(&properties, device), op);
+        cudaFuncAttributes attributes{};
+        gpu = {.name = properties.name, .major = properties.major, .minor = properties.minor};
+        gpu.has_code = cudaFuncGetAttributes(&attributes, detail::nothing<>) == cudaSuccess;
+        (void)cudaGetLastError();
+        std::size_t free = 0, total = 0;
+        check(cudaMemGetInfo(&free, &total), op);
+        gpu.free = static_cast<bytes>(free);
+        gpu.total = static_cast<bytes>(total);
+    }
+    expect_gpu(gpu, needed);
+}
+
 inline device::runtime::runtime(bytes size, bytes batch)
-    : checked_((detail::expect_device(size), nullptr)),
+    : checked_((expect_device(size), nullptr)),
       block_("the plan's block", size),
       batch_size_(round_up(batch, device::alignment)),
       batches_("batches on their way", batch_size_ * batches),

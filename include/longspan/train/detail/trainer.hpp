@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bodies of train/trainer.hpp that run one micro-batch. The order in which regions are acquired here is the order in which
-// model/plan.hpp adds them up; a test holds the one against the other.
+// The bodies of train/trainer.hpp that make a trainer and look at what it is given: parameters, batches, arguments.
 #pragma once
 
 #include <vector>
@@ -10,27 +9,10 @@
 
 namespace longspan {
 
-namespace detail {
-
-/// Arrays end to end in a region, each at a multiple of an alignment; without a region they are nowhere.
-struct array_room {
-    std::byte* base = nullptr;
-    bytes used = 0;
-
-    template <class T>
-    [[nodiscard]] T* next(std::size_t count, bytes alignment) {
-        std::byte* const at = base != nullptr ? base + used : nullptr;
-        used += round_up(static_cast<bytes>(count * sizeof(T)), alignment);
-        return reinterpret_cast<T*>(at);
-    }
-};
-
-}  // namespace detail
-
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm clip)
-    : runtime_(std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>)),
+    : runtime_(make_runtime()),
       memory_(runtime_->memory(), Backend::alignment),
       state_region_(memory_, "state of the step", sizeof(step_state)),
       request_region_(memory_, "request of the step", sizeof(step_request)),
@@ -39,6 +21,16 @@ trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm c
     clip_.check();
     state_.seed = from.value;
     initialise();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+std::unique_ptr<typename Backend::runtime> trainer<Run, Backend>::make_runtime() {
+    try {
+        return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>);
+    } catch (const out_of_memory& e) {
+        throw out_of_memory(e.what() + ("\n" + list::template advice<Backend>(e.room)), e.room);
+    }
 }
 
 template <class Run, class Backend>
@@ -120,6 +112,17 @@ void trainer<Run, Backend>::check_batch(const token_batch& batch, bool training)
                    " and ends at " + std::to_string(table.end(i));
         });
     }
+    for (index i = 0; i < table.count(); ++i) {
+        expects(table.length(i) <= Phase::shape.context || table[i].document == padding_document, [&] {
+            return "the phase's context is " + std::to_string(Phase::shape.context) + " tokens, and piece " + std::to_string(i) + " has " +
+                   std::to_string(table.length(i));
+        });
+        expects(model::shape.positions != position_kind::learned || table.length(i) == 0 || table[i].document == padding_document ||
+                    (table[i].position >= 0 && table[i].position + table.length(i) <= Phase::shape.context), [&] {
+            return "positions are learned up to the context of " + std::to_string(Phase::shape.context) + ", and piece " + std::to_string(i) +
+                   " lies at " + std::to_string(table[i].position) + " to " + std::to_string(table[i].position + table.length(i));
+        });
+    }
 }
 
 template <class Run, class Backend>
@@ -156,23 +159,11 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase, class F>
 void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<double> token_losses, F&& f) {
-    constexpr index tokens = Phase::batch.budget;
-    held_region room(memory_, "batch", Backend::batch_memory(tokens, Phase::batch.max_pieces));
+    held_region held(memory_, "batch", Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces));
+    std::byte* const room = held.size() > 0 ? held.data() : nullptr;  // where batches are read in place there is none
     runtime_->next_batch();
-    // Five arrays and the losses, end to end; where batches are read in place there is no room, and nothing lies in it.
-    detail::array_room arrays{room.size() > 0 ? room.data() : nullptr};
-    const auto place = [&](const auto& from) {
-        using element = typename std::remove_cvref_t<decltype(from)>::value_type;
-        element* const to = arrays.next<element>(from.size(), Backend::alignment);
-        return from.empty() ? nullptr : runtime_->stage(std::span<const element>(from), to);
-    };
-    placed_batch placed;
-    placed.tokens = place(batch.tokens);
-    placed.targets = place(batch.targets);
-    placed.by_id = place(batch.by_id);
-    placed.weights = place(batch.weights);
-    placed.pieces = {{place(batch.pieces), batch.pieces.size()}, tokens};
-    double* const losses = arrays.next<double>(static_cast<std::size_t>(tokens), Backend::alignment);
+    placed_batch placed = placed_batch::in<Backend>(room, batch, [&](auto from, auto* to) { return runtime_->stage(from, to); });
+    double* const losses = placed_batch::losses_in<Backend>(room, Phase::batch.budget, Phase::batch.max_pieces);
     placed.token_losses = runtime_->stage_out(token_losses, losses);
     runtime_->batch_placed();
     f(placed);
@@ -181,98 +172,9 @@ void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<doubl
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
-template <class Phase, class F>
-auto trainer<Run, Backend>::with_context(const placed_batch& batch, bool training, F&& f) {
-    using angles = tensors<precision, typename memory_of<Phase>::angle_table>;
-    using segment = typename Backend::segment;
-    const index tokens = Phase::batch.budget;
-    held_region workspace(memory_, "workspace of ops", Backend::template workspace<model>(tokens));
-    angles angle(memory_, tokens);
-    held_region segments(memory_, "attention segments", Backend::segment_memory(tokens, Phase::batch.max_pieces));
-
-    context_of<Phase> context{.ops = ops_type(*runtime_, workspace.data(), &state_region_.as<step_state>()->bad),
-                              .memory = &memory_,
-                              .tokens = tokens,
-                              .pieces = batch.pieces,
-                              .segments = {segments.as<segment>(), batch.pieces.pieces.size()},
-                              .cosines = angle.template get<"rotary cosines">(),
-                              .sines = angle.template get<"rotary sines">(),
-                              .keys = &state_region_.as<step_state>()->keys,
-                              .training = training};
-    context.ops.make_segments(context.pieces, segments.as<segment>());
-    if constexpr (memory_of<Phase>::rotary) {
-        context.ops.template rotary_table<model::shape.head()>(context.pieces, model::shape.rotary_base, angle.template get<"rotary cosines">(),
-                                                               angle.template get<"rotary sines">());
-    }
-    return f(context);
-}
-
-template <class Run, class Backend>
-    requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::add_gradients(const placed_batch& batch) {
-    using embedding = embedding_layer<model>;
-    using head = head_layer<model>;
-    with_context<Phase>(batch, true, [&](auto& context) {
-        tensors<precision, typename memory_of<Phase>::gradient_table> stream(memory_, context.tokens);
-        const auto dx = stream.template get<"gradient stream">();
-        const auto* weights = store_.weights().data();
-        auto* gradients = store_.gradients().data();
-        const typename embedding::weights embedding_weights(weights);
-        const typename embedding::gradients embedding_gradients(gradients);
-        const typename head::weights head_weights(weights + layout_type::head_offset);
-        const typename head::gradients head_gradients(gradients + layout_type::head_offset);
-        const auto table = [&] {
-            if constexpr (model::shape.tied) return embedding_weights.template get<"embedding.weight">();
-            else return head_weights.template get<"weight">();
-        }();
-        const auto d_table = [&] {
-            if constexpr (model::shape.tied) return embedding_gradients.template get<"embedding.weight">();
-            else return head_gradients.template get<"weight">();
-        }();
-        step_state* const state = state_region_.as<step_state>();
-        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state->gradient_scale, &state->losses};
-
-        stack_of<Phase> stack(context, weights, gradients, arguments_for<Phase>(), dx);
-        checkpoint_of<Phase>::run(
-            stack, memory_, [&](auto& x) { embedding::forward(context, embedding_weights, batch.tokens, stack.view(x)); },
-            [&](auto& x) { head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx); });
-        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
-    });
-}
-
-template <class Run, class Backend>
-    requires(detail::phase_list<Run>::check())
-template <class Phase, class F>
-auto trainer<Run, Backend>::forward_placed(const placed_batch& batch, F&& f) {
-    return with_context<Phase>(batch, false, [&](auto& context) {
-        using stack_type = stack_of<Phase>;
-        stack_type stack(context, store_.weights().data(), nullptr, arguments_for<Phase>(), {});
-        typename stack_type::stream even(memory_, context.tokens), odd(memory_, context.tokens);
-        embedding_layer<model>::forward(context, typename embedding_layer<model>::weights(store_.weights().data()), batch.tokens, stack.view(even));
-        for (index b = 0; b < stack_type::blocks; ++b) {
-            typename stack_type::saved passing(memory_, context.tokens);
-            stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
-        }
-        return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
-    });
-}
-
-template <class Run, class Backend>
-    requires(detail::phase_list<Run>::check())
-template <class Phase>
-void trainer<Run, Backend>::add_losses(const placed_batch& batch) {
-    using head = head_layer<model>;
-    forward_placed<Phase>(batch, [&](auto& context, auto x) {
-        const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, nullptr, &state_region_.as<step_state>()->losses};
-        const typename head::weights head_weights(store_.weights().data() + layout_type::head_offset);
-        if constexpr (model::shape.tied) {
-            const typename embedding_layer<model>::weights embedding_weights(store_.weights().data());
-            head::evaluate(context, head_weights, embedding_weights.template get<"embedding.weight">(), goal, x);
-        } else {
-            head::evaluate(context, head_weights, head_weights.template get<"weight">(), goal, x);
-        }
-    });
+decoder_pass<Phase, Backend> trainer<Run, Backend>::pass() {
+    return {ops_type(*runtime_), memory_, state_region_.as<step_state>(), arguments_for<Phase>()};
 }
 
 }  // namespace longspan

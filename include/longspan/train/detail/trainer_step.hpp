@@ -57,7 +57,7 @@ double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
     with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
-        replay<Phase>(task::accumulate, placed.weights != nullptr, token_losses.empty(), [&] { add_gradients<Phase>(placed); });
+        replay<Phase>(task::accumulate, placed.weights != nullptr, token_losses.empty(), [&] { pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data()); });
     });
     const step_state after = runtime_->fetch(state_region_.as<step_state>()).get();
     detail::expect_good_ids(after);
@@ -69,9 +69,9 @@ template <class Run, class Backend>
 template <class Phase, class F>
 auto trainer<Run, Backend>::forward(const token_batch& batch, F&& f) {
     check_batch<Phase>(batch, false);
-    using result = decltype(forward_placed<Phase>(placed_batch{}, f));
-    std::optional<result> kept;
-    with_batch<Phase>(batch, {}, [&](const placed_batch& placed) { kept.emplace(forward_placed<Phase>(placed, f)); });
+    const auto* weights = store_.weights().data();
+    std::optional<decltype(pass<Phase>().forward(placed_batch{}, weights, f))> kept;
+    with_batch<Phase>(batch, {}, [&](const placed_batch& placed) { kept.emplace(pass<Phase>().forward(placed, weights, f)); });
     return *std::move(kept);
 }
 
@@ -87,7 +87,7 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     empty.losses = {};
     runtime_->send(empty, state);
     with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
-        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { add_losses<Phase>(placed); });
+        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { pass<Phase>().add_losses(placed, store_.weights().data()); });
     });
     const step_state after = runtime_->fetch(state).get();
     runtime_->send(before, state);
@@ -153,7 +153,7 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
     for (const token_batch& batch : micro_batches) {
         with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
             const bool weighted = placed.weights != nullptr;
-            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed); });
+            replay<Phase>(task::accumulate, weighted, true, [&] { pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data()); });
             const index number = 2 + 4 * list::template number<Phase> + weighted;
             made.report.high_water = std::max(made.report.high_water, marks_[static_cast<std::size_t>(number)]);
         });
