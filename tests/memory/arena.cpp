@@ -69,6 +69,14 @@ TEST_CASE("arena: giving back out of order is noticed") {
     CHECK(memory.used() == 0);
 }
 
+TEST_CASE("arena: lent memory that starts between two multiples of the alignment is refused") {
+    alignas(256) std::array<std::byte, 512> lent;
+    CHECK_THROWS_WITH_AS(ls::arena({lent.data() + 64, 448}, 256), doctest::Contains("starts at a multiple of 256 bytes; got address"), ls::bad_argument);
+    const std::span<std::byte> rest(lent.data() + 64, 448);
+    ls::arena memory(rest);
+    CHECK(memory.capacity() == 448);
+}
+
 TEST_CASE("arena: memory may be lent, and an observer sees every region's own bytes") {
     alignas(64) std::array<std::byte, 256> lent;
     ls::arena memory{std::span(lent)};

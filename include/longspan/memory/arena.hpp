@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -36,8 +37,14 @@ public:
     explicit arena(bytes capacity) : owned_(capacity), base_(owned_.bytes_of().data()), capacity_(capacity) {}
 
     /// Uses memory that the caller keeps alive, on the host or on a device: regions start at multiples of `alignment`, as it does.
+    /// Throws bad_argument where it does not.
     explicit arena(std::span<std::byte> lent, bytes alignment = host_alignment)
-        : base_(lent.data()), capacity_(static_cast<bytes>(lent.size())), alignment_(alignment) {}
+        : base_(lent.data()), capacity_(static_cast<bytes>(lent.size())), alignment_(alignment) {
+        expects(reinterpret_cast<std::uintptr_t>(base_) % static_cast<std::uintptr_t>(alignment) == 0, [&] {
+            return "an arena's memory starts at a multiple of " + std::to_string(alignment) + " bytes; got address " +
+                   std::to_string(reinterpret_cast<std::uintptr_t>(base_));
+        });
+    }
 
     arena(arena&&) = delete;  // regions point at it
 
