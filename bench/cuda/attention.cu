@@ -128,6 +128,7 @@ int main(int argc, char** argv) {
     const auto copies = [](longspan::index n, longspan::index length) { return std::vector<longspan::index>(static_cast<std::size_t>(n), length); };
     using causal = longspan::causal_pattern;
     using full = longspan::full_pattern;
+    using local = std::remove_cvref_t<decltype(longspan::causal & longspan::window<1024>)>;
     if (wanted("128")) {
         for (const auto& lengths : {copies(2, 8192), copies(1, 32768), copies(8, 2048)}) run<causal, 128>("causal", lengths, 16, 16, causal_pairs(lengths));
     }
@@ -145,7 +146,6 @@ int main(int argc, char** argv) {
         run<causal, 128>("causal", lengths, 16, 16, causal_pairs(lengths));
     }
     if (wanted("window")) {
-        using local = longspan::pattern_of<longspan::causal & longspan::window<1024>>;
         run<local, 128>("causal & window<1024>", copies(1, 65536), 16, 16, window_pairs(65536, 1024));
         run<local, 64>("causal & window<1024>", copies(1, 131072), 16, 16, window_pairs(131072, 1024));
     }

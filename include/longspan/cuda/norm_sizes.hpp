@@ -8,7 +8,7 @@
 namespace longspan::cuda {
 
 /// Parts that a sum over all rows is cut into: a constant of the arithmetic, not of the device.
-inline constexpr index norm_parts = 528;
+inline constexpr index norm_parts = 264;
 
 /// Bytes of scratch of a backward over rows of `width`: a partial row of each parameter's gradient (two with a bias) per part.
 [[nodiscard]] constexpr bytes norm_workspace(index width) { return norm_parts * 2 * width * bytes{sizeof(float)}; }

@@ -13,6 +13,7 @@
 #include <longspan/core/piece.hpp>
 #include <longspan/core/view.hpp>
 #include <longspan/cuda/check.cuh>
+#include <longspan/cuda/detail/held_packet.cuh>
 #include <longspan/cuda/packet.cuh>
 #include <longspan/cuda/pieces.cuh>
 #include <longspan/cuda/stream.hpp>
@@ -38,40 +39,54 @@ __global__ void __launch_bounds__(rotary_threads) rotary_table_kernel(device_pie
 }
 
 /// A thread turns the same pairs of `each` heads of a row: the angles are read once for them.
+template <index Head, class X>
+struct rotary_split {
+    static constexpr index half = Head / 2;
+    static constexpr int n = packet_elements<X, half>, packets = static_cast<int>(half / n), each = 4;
+
+    int row_items, rows;  ///< items of a row; rows of a CTA, at least as many items as it has threads, where a row has fewer
+
+    explicit rotary_split(int heads) : row_items((heads + each - 1) / each * packets), rows(row_items < rotary_threads ? rotary_threads / row_items : 1) {}
+    [[nodiscard]] unsigned threads() const {
+        const int items = rows * row_items;
+        return static_cast<unsigned>(items < rotary_threads ? (items + 31) / 32 * 32 : rotary_threads);
+    }
+};
+
 template <index Head, bool Forward, class X>
 __global__ void __launch_bounds__(rotary_threads) rotary_kernel(matrix_view<const X> x, matrix_view<const float> cosines, matrix_view<const float> sines,
-                                                                matrix_view<X> y, int heads) {
-    constexpr index half = Head / 2;
-    constexpr int n = packet_elements<X, half>;
-    constexpr int each = 4;
-    constexpr int packets = static_cast<int>(half / n);
-    const int groups = (heads + each - 1) / each;
-    const index i = blockIdx.x * index{rotary_threads} + threadIdx.x, row_items = index{groups} * packets, t = i / row_items;
-    if (t >= x.rows) return;
-    const int at = static_cast<int>(i - t * row_items), c = at % packets * n, first = at / packets * each;
-    float a[each][n], b[each][n], cosine[n], sine[n];
+                                                                matrix_view<X> y, int heads, rotary_split<Head, X> split) {
+    using shape = rotary_split<Head, X>;
+    constexpr int n = shape::n, each = shape::each;
+    const index first_row = blockIdx.x * index{static_cast<unsigned>(split.rows)};
+    for (int item = static_cast<int>(threadIdx.x); item < split.rows * split.row_items; item += static_cast<int>(blockDim.x)) {
+        const int row = item / split.row_items, at = item - row * split.row_items;
+        const int c = at % shape::packets * n, first = at / shape::packets * each, live = heads - first;
+        const index t = first_row + row;
+        if (t >= x.rows) return;
+        const X* const from = x.row(t) + first * Head + c;
+        held_packet<X, n> low[each], high[each];
 #pragma unroll
-    for (int h = 0; h < each; ++h) {
-        if (first + h >= heads) break;
-        const X* const from = x.row(t) + (first + h) * Head + c;
-        read(from, a[h]);
-        read(from + half, b[h]);
-    }
-    read(cosines.row(t) + c, cosine);
-    read(sines.row(t) + c, sine);
-#pragma unroll
-    for (int h = 0; h < each; ++h) {
-        if (first + h >= heads) break;
-#pragma unroll
-        for (int j = 0; j < n; ++j) {
-            const float s = Forward ? sine[j] : -sine[j];
-            const float turned = fmaf(a[h][j], cosine[j], -(b[h][j] * s));
-            b[h][j] = fmaf(b[h][j], cosine[j], a[h][j] * s);
-            a[h][j] = turned;
+        for (int h = 0; h < each; ++h) {
+            if (h < live) low[h].load(from + h * Head), high[h].load(from + h * Head + shape::half);
         }
-        X* const to = y.row(t) + (first + h) * Head + c;
-        write(to, a[h]);
-        write(to + half, b[h]);
+        float cosine[n], sine[n];
+        read(cosines.row(t) + c, cosine);
+        read(sines.row(t) + c, sine);
+        X* const to = y.row(t) + first * Head + c;
+#pragma unroll
+        for (int h = 0; h < each; ++h) {
+            if (h >= live) break;
+            float a[n], b[n];
+#pragma unroll
+            for (int j = 0; j < n; ++j) {
+                const float s = Forward ? sine[j] : -sine[j];
+                a[j] = fmaf(low[h][j], cosine[j], -(high[h][j] * s));
+                b[j] = fmaf(high[h][j], cosine[j], low[h][j] * s);
+            }
+            write(to + h * Head, a);
+            write(to + h * Head + shape::half, b);
+        }
     }
 }
 
@@ -107,12 +122,10 @@ void rotary(stream_ref stream, matrix_view<X> x, matrix_view<C> cosines, matrix_
     expect_view("rotary", "sines", sines, y.rows, Head / 2, (n < 4 ? n : 4) * index{sizeof(float)});
     if (y.rows == 0 || y.columns == 0) return;
     const int heads = static_cast<int>(x.columns / Head);
-    const index items = y.rows * ((heads + 3) / 4) * (Head / 2 / n);
-    const auto ctas = static_cast<unsigned>(ceil_div(items, detail::rotary_threads));
-    if (turn == direction::forward)
-        detail::rotary_kernel<Head, true, element><<<ctas, detail::rotary_threads, 0, stream>>>(x, cosines, sines, y, heads);
-    else
-        detail::rotary_kernel<Head, false, element><<<ctas, detail::rotary_threads, 0, stream>>>(x, cosines, sines, y, heads);
+    const detail::rotary_split<Head, element> split(heads);
+    const auto ctas = static_cast<unsigned>(ceil_div(y.rows, split.rows));
+    if (turn == direction::forward) detail::rotary_kernel<Head, true, element><<<ctas, split.threads(), 0, stream>>>(x, cosines, sines, y, heads, split);
+    else detail::rotary_kernel<Head, false, element><<<ctas, split.threads(), 0, stream>>>(x, cosines, sines, y, heads, split);
     check_launch("rotary");
 }
 

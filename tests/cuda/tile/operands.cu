@@ -33,16 +33,16 @@ __global__ void two_products(const T* a, const T* b, const T* e, float* c, float
         typename ops::left left;
         typename ops::right right;
         if constexpr (Transposed) {
-            left = ops::load_left_transposed(ops::left_transposed_view(at_a), k, 0);
-            right = ops::load_right_transposed(ops::right_transposed_view(at_b), k, 0);
+            left = ops::load_left_transposed(ops::left_transposed_view(at_a, tile::lane_id()), k, 0);
+            right = ops::load_right_transposed(ops::right_transposed_view(at_b, tile::lane_id()), k, 0);
         } else {
-            left = ops::load_left(ops::left_view(at_a), 0, k);
-            right = ops::load_right(ops::right_view(at_b), 0, k);
+            left = ops::load_left(ops::left_view(at_a, tile::lane_id()), 0, k);
+            right = ops::load_right(ops::right_view(at_b, tile::lane_id()), 0, k);
         }
         for (int n = 0; n < 2; ++n) ops::multiply(first[n], left, right, n);
     }
     for (int k = 0; k < 16; k += ops::depth) {
-        const typename ops::right right = ops::load_right_transposed(ops::right_transposed_view(at_e), k, 0);
+        const typename ops::right right = ops::load_right_transposed(ops::right_transposed_view(at_e, tile::lane_id()), k, 0);
         const typename ops::left left = ops::from_sums(first, k / ops::depth);
         for (int n = 0; n < 2; ++n) ops::multiply(second[n], left, right, n);
     }

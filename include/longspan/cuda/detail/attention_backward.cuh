@@ -119,8 +119,8 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
     const index count = static_cast<index>(segments.size());
     const schedule_layout at = schedule_of(queries.rows, keys.rows, count);
     constexpr bool all = together<Pattern, F, width>;
-    using of_queries = query_gradient_shape<F, width>;
-    using of_keys = key_gradient_shape<F, width, all>;
+    using of_queries = query_gradient_shape<F, width, Score>;
+    using of_keys = key_gradient_shape<F, width, Score, query_capacity<Pattern>, all>;
     const backward_layout room = backward_layout_of(queries.rows, heads, HeadDim);
     float2* const statistics = reinterpret_cast<float2*>(workspace);
     std::int32_t* const marks = reinterpret_cast<std::int32_t*>(workspace + room.marks);

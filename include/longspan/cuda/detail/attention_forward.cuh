@@ -12,12 +12,13 @@
 
 namespace longspan::cuda::detail {
 
-/// Tile sizes. 32 rows a warp halve what it reads of keys and values per score; wide heads and 4-byte operands leave registers for 16.
-template <class F, int HeadDim>
+/// Tile sizes. 32 rows a warp halve what it reads of keys and values per score; wide heads, draws beside heads of 128, and 4-byte
+/// operands leave registers for 16.
+template <class F, int HeadDim, class Score>
 struct forward_shape {
     static constexpr bool wide = sizeof(typename tile::operands<F>::element) == 4;
     static constexpr int width = (HeadDim + 15) / 16 * 16;
-    static constexpr int row_tiles = !wide && width <= 128 ? 2 : 1;
+    static constexpr int row_tiles = !wide && width <= (Score::dropout ? 64 : 128) ? 2 : 1;
     static constexpr int warps = 4, threads = 32 * warps;
     static constexpr int warp_rows = 16 * row_tiles, queries = warp_rows * warps;
     static constexpr int keys = wide ? 32 : 64;
@@ -42,7 +43,7 @@ struct forward_call {
 
 template <class F, int HeadDim, class Score, int Capacity>
 struct forward_memory {
-    using shape = forward_shape<F, HeadDim>;
+    using shape = forward_shape<F, HeadDim, Score>;
     using element = typename tile::operands<F>::element;
     using query_tile = tile::shared_tile<element, shape::queries, shape::width>;
     using key_tile = tile::shared_tile<element, shape::keys, shape::width>;
@@ -53,14 +54,14 @@ struct forward_memory {
 };
 
 template <class Pattern, int HeadDim, class Score, class F, class T, class O>
-__global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_shape<F, HeadDim>::resident)
+__global__ void __launch_bounds__(forward_shape<F, HeadDim, Score>::threads, forward_shape<F, HeadDim, Score>::resident)
     attention_forward(const __grid_constant__ forward_call<T, O, typename Pattern::arguments> c) {
-    using shape = forward_shape<F, HeadDim>;
+    using shape = forward_shape<F, HeadDim, Score>;
     using ops = tile::operands<F>;
     constexpr int capacity = key_capacity<Pattern>;
     using memory = forward_memory<F, HeadDim, Score, capacity>;
     constexpr int row_tiles = shape::row_tiles, key_blocks = shape::keys / 8, width_blocks = shape::width / 8, depth = ops::depth;
-    constexpr int unrolled = shape::wide ? 2 : 16;  // parts of floats fill registers; loads of them must not run ahead
+    constexpr int unrolled = !shape::wide ? 16 : shape::width <= 128 ? 2 : 1;  // parts of floats fill registers; loads of them must not run ahead
     extern __shared__ __align__(16) unsigned char shared[];
 
     const attention_block block = c.blocks[1 + blockIdx.x];
@@ -102,9 +103,9 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim>::threads, forward_sh
     const float factor = rule.factor();
     philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
-    const auto queries_left = ops::left_view(query_tile.from(warp_row));
-    const auto keys_right = ops::right_view(key_tile);
-    const auto values_right = ops::right_transposed_view(value_tile);
+    const auto queries_left = ops::left_view(query_tile.from(warp_row), lane);
+    const auto keys_right = ops::right_view(key_tile, lane);
+    const auto values_right = ops::right_transposed_view(value_tile, lane);
     float out[row_tiles][width_blocks][4] = {};
     float peak[row_tiles][2], total[row_tiles][2];
     for (int m = 0; m < row_tiles; ++m)
@@ -301,7 +302,7 @@ void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<
     static_assert(same_storage<Q, K, V>, "cuda attention: queries, keys and values are stored alike, as float, bf16 or fp16");
     using T = std::remove_const_t<Q>;
     using F = operand_of<T, typename Score::rounding>;
-    using shape = forward_shape<F, int{HeadDim}>;
+    using shape = forward_shape<F, int{HeadDim}, Score>;
     using memory = forward_memory<F, int{HeadDim}, Score, key_capacity<Pattern>>;
     constexpr const char* op = "attention forward";
     const index heads = expect_attention(op, HeadDim, queries, keys, values, out, lse, segments);

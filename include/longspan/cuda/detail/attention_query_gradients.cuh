@@ -3,7 +3,7 @@
 // dQ on mma.sync: a thread block takes a block of queries of one head and walks the live tiles of keys, as the forward does; each
 // warp makes its rows of S and dP again, and dS goes from sums to operands within its registers:
 //
-//     dS = P ∘ (dP ∘ drop − delta) · scale,   dQ = dS · K
+//     dS = P ∘ (dP ∘ drop − delta),   dQ = scale · dS · K
 //
 // Two tiles of keys and values are in flight: one is read while the next arrives.
 #pragma once
@@ -12,7 +12,11 @@
 
 namespace longspan::cuda::detail {
 
-template <class F, int HeadDim>
+/// Whether a score takes more registers than its product.
+template <class Score>
+inline constexpr bool busy_score = Score::soft_cap || Score::dropout || Score::alibi;
+
+template <class F, int HeadDim, class Score>
 struct query_gradient_shape {
     static constexpr bool wide = sizeof(typename tile::operands<F>::element) == 4;
     static constexpr int width = (HeadDim + 15) / 16 * 16;
@@ -21,7 +25,7 @@ struct query_gradient_shape {
     static constexpr int warp_rows = 16 * row_tiles, queries = warp_rows * warps;
     static constexpr int keys = !wide && width <= 64 ? 64 : 32;
     static constexpr int stages = wide && width > 128 ? 1 : 2;
-    static constexpr int resident = wide || width > 128 ? 1 : 2;
+    static constexpr int resident = wide || width > 128 || (Score::soft_cap && Score::dropout) ? 1 : 2;
 };
 
 /// One call's arguments, of both kernels of the backward.
@@ -46,7 +50,7 @@ struct backward_call {
 
 template <class F, int HeadDim, class Score, int Capacity>
 struct query_gradient_memory {
-    using shape = query_gradient_shape<F, HeadDim>;
+    using shape = query_gradient_shape<F, HeadDim, Score>;
     using element = typename tile::operands<F>::element;
     using query_tile = tile::shared_tile<element, shape::queries, shape::width>;
     using key_tile = tile::shared_tile<element, shape::keys, shape::width>;
@@ -58,14 +62,14 @@ struct query_gradient_memory {
 };
 
 template <class Pattern, int HeadDim, class Score, class F, class T, class D>
-__global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, query_gradient_shape<F, HeadDim>::resident)
+__global__ void __launch_bounds__(query_gradient_shape<F, HeadDim, Score>::threads, query_gradient_shape<F, HeadDim, Score>::resident)
     attention_query_gradients(const __grid_constant__ backward_call<T, D, typename Pattern::arguments> c) {
-    using shape = query_gradient_shape<F, HeadDim>;
+    using shape = query_gradient_shape<F, HeadDim, Score>;
     using ops = tile::operands<F>;
     constexpr int capacity = key_capacity<Pattern>;
     using memory = query_gradient_memory<F, HeadDim, Score, capacity>;
     constexpr int row_tiles = shape::row_tiles, key_blocks = shape::keys / 8, width_blocks = shape::width / 8, depth = ops::depth;
-    constexpr int unrolled = shape::wide ? 2 : 16;  // parts of floats fill registers; loads of them must not run ahead
+    constexpr int unrolled = !shape::wide ? 16 : shape::width <= 128 ? 2 : 1;  // parts of floats fill registers; loads of them must not run ahead
     extern __shared__ __align__(16) unsigned char shared[];
 
     const attention_block block = c.query_blocks[1 + blockIdx.x];
@@ -111,7 +115,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
     const float factor = rule.factor();
     philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
-    const auto queries_left = ops::left_view(query_tile.from(warp_row)), d_out_left = ops::left_view(d_out_tile.from(warp_row));
+    const auto queries_left = ops::left_view(query_tile.from(warp_row), lane), d_out_left = ops::left_view(d_out_tile.from(warp_row), lane);
     float2 statistic[row_tiles][2];  // log-sum-exp, delta
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
@@ -134,9 +138,9 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
         const typename memory::key_tile key_tile{base + memory::keys + stage * memory::stage}, value_tile{key_tile.base + memory::key_tile::size};
 
         const auto q_view = queries_left.afresh(), o_view = d_out_left.afresh();
-        const auto k_view = ops::right_view(key_tile).afresh(), v_view = ops::right_view(value_tile).afresh();
-        const auto k_turned = ops::right_transposed_view(key_tile).afresh();
-        float score[row_tiles][key_blocks][4] = {}, dp[row_tiles][key_blocks][4] = {};
+        const auto k_view = ops::right_view(key_tile, lane).afresh(), v_view = ops::right_view(value_tile, lane).afresh();
+        const auto k_turned = ops::right_transposed_view(key_tile, lane).afresh();
+        float score[row_tiles][key_blocks][4] = {};
 #pragma unroll unrolled
         for (int d = 0; d < shape::width; d += depth) {
             typename ops::left q[row_tiles];
@@ -152,22 +156,6 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
                 }
             }
         }
-#pragma unroll unrolled
-        for (int d = 0; d < shape::width; d += depth) {
-            typename ops::left o[row_tiles];
-#pragma unroll
-            for (int m = 0; m < row_tiles; ++m) o[m] = ops::load_left(o_view, 16 * m, d);
-#pragma unroll
-            for (int n = 0; n < key_blocks; n += 2) {
-                const typename ops::right v = ops::load_right(v_view, 8 * n, d);
-#pragma unroll
-                for (int m = 0; m < row_tiles; ++m) {
-                    ops::multiply(dp[m][n], o[m], v, 0);
-                    ops::multiply(dp[m][n + 1], o[m], v, 1);
-                }
-            }
-        }
-
         const index first = static_cast<index>(tile_here) * shape::keys;
         const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
         const index key_position = s.key_position + first, first_query = s.query_position + first_row;
@@ -190,33 +178,57 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, first_query + warp_row, key_position);
         }
         const int apart = static_cast<int>(first_query + warp_row - key_position) + g - 2 * t;
+        // P while dP is made; from here on `score` is P, times the cap's derivative.
+        float dp[row_tiles][key_blocks][4];
 #pragma unroll
         for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const float log_sum = statistic[m][h].x, delta = statistic[m][h].y;
+            for (int n = 0; n < key_blocks; ++n)
 #pragma unroll
-                for (int n = 0; n < key_blocks; ++n)
-#pragma unroll
-                    for (int i = 0; i < 2; ++i) {
-                        const int e = 2 * h + i;
-                        float x = score[m][n][e], slope = rule.natural_scale;
-                        if constexpr (!score_rule<Score, F>::plain) {
-                            x = rule.capped(x);
-                            slope = rule.derivative(x);
-                            x = rule.placed(x, static_cast<float>(apart + 16 * m + 8 * h - 8 * n - i));
-                        }
-                        float p = ptx::exp2_fast(fmaf(x, factor, -log_sum));
-                        if constexpr (Score::soft_cap) {
-                            if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + i) & 1 ? p : 0.0f;
-                        }
-                        float given = dp[m][n][e];
-                        if constexpr (Score::dropout) {
-                            given *= drawn.of(16 * m + 8 * h + g, 8 * n + 2 * t + i) >= c.numbers.drop_threshold ? c.numbers.keep_scale : 0.0f;
-                        }
-                        score[m][n][e] = p * (given - delta) * slope;
+                for (int e = 0; e < 4; ++e) {
+                    const int h = e / 2;
+                    float x = score[m][n][e], slope = 1;
+                    if constexpr (!score_rule<Score, F>::plain) {
+                        x = rule.capped(x);
+                        slope = rule.derivative(x);
+                        x = rule.placed(x, static_cast<float>(apart + 16 * m + 8 * h - 8 * n - e % 2));
                     }
+                    float p = ptx::exp2_fast(fmaf(x, factor, -statistic[m][h].x));
+                    if constexpr (Score::soft_cap) {
+                        if (tested) p = seen[m][h][n / 4] >> (n % 4 * 8 + e % 2) & 1 ? p : 0.0f;
+                    }
+                    score[m][n][e] = p * slope;
+                    dp[m][n][e] = Score::dropout ? 0.0f : -statistic[m][h].y;
+                }
+#pragma unroll unrolled
+        for (int d = 0; d < shape::width; d += depth) {
+            typename ops::left o[row_tiles];
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m) o[m] = ops::load_left(o_view, 16 * m, d);
+#pragma unroll
+            for (int n = 0; n < key_blocks; n += 2) {
+                const typename ops::right v = ops::load_right(v_view, 8 * n, d);
+#pragma unroll
+                for (int m = 0; m < row_tiles; ++m) {
+                    ops::multiply(dp[m][n], o[m], v, 0);
+                    ops::multiply(dp[m][n + 1], o[m], v, 1);
+                }
             }
+        }
+
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int n = 0; n < key_blocks; ++n)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    float given = dp[m][n][e];
+                    if constexpr (Score::dropout) {
+                        const bool keep = drawn.of(16 * m + e / 2 * 8 + g, 8 * n + 2 * t + e % 2) >= c.numbers.drop_threshold;
+                        given = fmaf(given, keep ? c.numbers.keep_scale : 0.0f, -statistic[m][e / 2].y);
+                    }
+                    score[m][n][e] *= given;
+                }
 
 #pragma unroll
         for (int k = 0; k < shape::keys; k += depth) {
@@ -250,7 +262,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim>::threads, que
             D* const to = c.dq + (s.query_begin + first_row + row) * c.dq_stride + head * HeadDim + 2 * t;
 #pragma unroll
             for (int d = 0; d < width_blocks; ++d) {
-                if (8 * d < HeadDim) store_pair(to + 8 * d, dq[m][d][2 * h], dq[m][d][2 * h + 1]);
+                if (8 * d < HeadDim) store_pair(to + 8 * d, dq[m][d][2 * h] * c.numbers.natural_scale, dq[m][d][2 * h + 1] * c.numbers.natural_scale);
             }
         }
 }

@@ -25,7 +25,7 @@ using operand_of = std::conditional_t<sizeof(Storage) == 2 || std::is_void_v<Rou
 /// The numbers of a score that kernels take, in base 2.
 struct score_numbers {
     float scale;          ///< of q·k; log2 e included unless a cap comes between
-    float natural_scale;  ///< of q·k, as given: a factor of dS
+    float natural_scale;  ///< of q·k, as given: a factor of dQ and dK
     float cap, inverse_cap;
     const float* slopes;
     const float* sinks;
@@ -56,10 +56,10 @@ template <class Score>
 template <class Score, class F>
 struct score_rule {
     static constexpr bool plain = !Score::soft_cap && !Score::alibi;
-    float scale, natural_scale, cap, inverse_cap, slope;
+    float scale, cap, inverse_cap, slope;
 
     __device__ __forceinline__ score_rule(const score_numbers& n, index head)
-        : scale(n.scale), natural_scale(n.natural_scale), cap(n.cap), inverse_cap(n.inverse_cap), slope(0) {
+        : scale(n.scale), cap(n.cap), inverse_cap(n.inverse_cap), slope(0) {
         if constexpr (Score::alibi) slope = n.slopes[head] * static_cast<float>(log2_e);
     }
     /// What a raised score is multiplied by.
@@ -81,13 +81,13 @@ struct score_rule {
         if constexpr (Score::alibi) return fmaf(-slope, fabsf(distance), score);
         else return score;
     }
-    /// d score / d product, from the capped product.
+    /// d score / d product from the capped product, the scale aside.
     __device__ __forceinline__ float derivative(float capped_product) const {
         if constexpr (Score::soft_cap) {
             const float t = capped_product * inverse_cap;
-            return fmaf(-t, t, 1.0f) * natural_scale;
+            return fmaf(-t, t, 1.0f);
         } else {
-            return natural_scale;
+            return 1.0f;
         }
     }
 };
@@ -141,11 +141,37 @@ struct run_place {
     }
 };
 
+/// The tiles that a block visits for each of several heads: three in shared memory, this one, the next and the one that thread 0
+/// finds meanwhile; so that nobody keeps a place in registers.
+template <int Capacity>
+struct route {
+    struct visit {
+        int tile, head, partial, live;
+    } visits[3];
+    run_place<Capacity> at;
+    int head, heads_end;
+
+    /// By one thread.
+    __device__ __forceinline__ void begin(const run_list<Capacity>& list, int first_head, int end) {
+        head = first_head, heads_end = end;
+        at = run_place<Capacity>::begin(list);
+        find(list, 0), find(list, 1);
+    }
+    __device__ __forceinline__ void find(const run_list<Capacity>& list, int slot) {
+        visits[slot] = {at.tile, head, at.partial, at.live};
+        if (!at.live) return;
+        at.advance(list);
+        if (!at.live && ++head < heads_end) at = run_place<Capacity>::begin(list);
+    }
+};
+
 /// What a thread block looks up rather than keeps in registers: its segment, and the runs it walks.
 template <int Capacity>
 struct block_memory {
     attention_segment segment;
     int column;  ///< where the head of keys begins
+    int block;   ///< which of the segment's
+    int live;    ///< rows of the block
     run_list<Capacity> runs;
 };
 

@@ -3,6 +3,7 @@
 // Bodies of cuda/embedding.cuh.
 #pragma once
 
+#include <longspan/cuda/detail/held_packet.cuh>
 #include <longspan/cuda/detail/row_split.cuh>
 #include <longspan/cuda/embedding.cuh>
 
@@ -18,7 +19,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
     const int rows = split::rows_here(x.rows);
     for (int batch = 0; batch < split::batches; ++batch) {
         index id[split::ahead];
-        packet<W, n> stored[split::ahead];
+        held_packet<W, n> stored[split::ahead];
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
-            if (at.live) stored[k] = *reinterpret_cast<const packet<W, n>*>(table.row(id[k]) + at.place * n);
+            if (at.live) stored[k].load(table.row(id[k]) + at.place * n);
         }
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
@@ -39,11 +40,11 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
             if (!at.live) continue;
             X* const to = x.row(first + at.row) + at.place * n;
             if constexpr (std::is_same_v<W, X>) {
-                *reinterpret_cast<packet<X, n>*>(to) = stored[k];
+                stored[k].store(to);
             } else {
                 float values[n];
 #pragma unroll
-                for (int j = 0; j < n; ++j) values[j] = widen(stored[k].value[j]);
+                for (int j = 0; j < n; ++j) values[j] = stored[k][j];
                 write(to, values);
             }
         }
@@ -52,138 +53,172 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
 
 /// What the runs that cross pieces leave behind, in the workspace.
 struct crossing_runs {
-    float* rows;            // [2 · pieces, Width]: the run that came from before a piece, the run that goes on behind it
-    std::int32_t* before;   // [pieces] its id where a piece's first run came from before, else −1
-    std::int32_t* behind;   // [pieces] its id where a piece's last run began in it and goes on, else −1
+    float* rows;           // [2 · pieces, Width]: the run that came from before a piece, the run that goes on behind it
+    std::int32_t* before;  // [pieces] its id where a piece's first run came from before, else −1
+    std::int32_t* behind;  // [pieces] its id where a piece's last run began in it and goes on, else −1
 };
 
 /// What becomes of a sum when a run ends.
 enum class run_end : unsigned char { none, add, keep };
 
-/// CTA: (piece, columns); a thread owns a packet of columns. Rows of the tokens of a piece are summed in the order of their ids.
+/// The places of one piece, in shared memory.
+struct piece_places {
+    static constexpr int most = 128;  // of embedding_piece()
+    std::int32_t token[most], id[most + 2];  // ids from the place before the piece to the one behind it
+    float* to[most];
+    alignas(4) run_end end[most];
+
+    template <index Width>
+    __device__ __forceinline__ void find_ends(int i, int count, index piece, index places, const matrix_view<float>& d_table, const crossing_runs& crossing, int piece_size) {
+        const std::int32_t* const here = id + 1;
+        end[i] = run_end::none;
+        if (i >= count) return;
+        const bool last = i + 1 == count, behind = piece * piece_size + count < places;
+        const bool goes_on = last ? behind && here[i + 1] == here[i] : here[i + 1] == here[i];
+        const bool came = piece > 0 && here[-1] == here[i];  // from before the piece: the ids between are the same, too
+        if (i == 0) crossing.before[piece] = came ? here[0] : -1;
+        if (last) crossing.behind[piece] = goes_on && !came ? here[i] : -1;
+        if (goes_on && !last) return;
+        // The sum of an id that is no row is kept, where nobody looks for it, so that the next run does not begin with it.
+        end[i] = came || goes_on || here[i] < 0 || here[i] >= d_table.rows ? run_end::keep : run_end::add;
+        to[i] = end[i] == run_end::add ? d_table.row(here[i]) : crossing.rows + (2 * piece + (came ? 0 : 1)) * Width;
+    }
+};
+
+/// CTA: (piece, columns); a thread owns a packet of columns. Rows of the tokens of a piece are summed in the order of their ids: while
+/// four are added, four are under way.
 template <index Width, class DX>
-__global__ void __launch_bounds__(256) embedding_runs(matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, int piece_size,
-                                                      matrix_view<float> d_table, crossing_runs crossing) {
+__global__ void __launch_bounds__(256, 3) embedding_runs(matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, int piece_size,
+                                                         matrix_view<float> d_table, crossing_runs crossing) {
     constexpr int n = packet_elements<DX, Width>;
-    constexpr int most = 128;  // of embedding_piece()
-    constexpr int ahead = 8, half = 4;  // rows of dx under way, rows of the table
-    __shared__ std::int32_t token[most];
-    __shared__ float* to[most];
-    __shared__ __align__(8) run_end end[most];
+    constexpr int ahead = 4, at_once = 2;  // rows of dx in a half of what is under way, rows of the table
+    __shared__ piece_places places;
     const index piece = blockIdx.x, first = piece * piece_size;
     const int count = first + piece_size < dx.rows ? piece_size : static_cast<int>(dx.rows - first);
-    for (int i = static_cast<int>(threadIdx.x); i < most; i += static_cast<int>(blockDim.x)) {
-        end[i] = run_end::none;
-        token[i] = 0;  // behind the last place: read, and added to a sum that is not written
-        if (i >= count) continue;
-        token[i] = sorted[first + i];
-        const std::int32_t id = tokens[token[i]];
-        const auto id_at = [&](index place) { return tokens[sorted[place]]; };
-        const bool goes_on = first + i + 1 < dx.rows && id_at(first + i + 1) == id;
-        const bool last = i + 1 == count;
-        if (goes_on && !last) continue;
-        const bool came = first > 0 && id_at(first - 1) == id;  // from before the piece: the ids between are the same, too
-        // The sum of an id that is no row is kept, where nobody looks for it, so that the next run does not begin with it.
-        end[i] = came || goes_on || id < 0 || id >= d_table.rows ? run_end::keep : run_end::add;
-        to[i] = end[i] == run_end::add ? d_table.row(id) : crossing.rows + (2 * piece + (came ? 0 : 1)) * Width;
-    }
-    if (blockIdx.y == 0 && threadIdx.x == 0) {
-        const std::int32_t id0 = tokens[sorted[first]], id1 = tokens[sorted[first + count - 1]];
-        const bool came = first > 0 && tokens[sorted[first - 1]] == id0;
-        const bool goes_on = first + count < dx.rows && tokens[sorted[first + count]] == id1;
-        crossing.before[piece] = came ? id0 : -1;
-        crossing.behind[piece] = goes_on && !(came && id0 == id1) ? id1 : -1;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    for (int i = thread; i < count; i += threads) places.token[i] = sorted[first + i];
+    __syncthreads();
+    const index c = (static_cast<index>(blockIdx.y) * threads + thread) * n;
+    held_packet<DX, n> even[ahead] = {}, odd[ahead] = {};
+    const auto fetch = [&](held_packet<DX, n>(&rows)[ahead], int base) {
+#pragma unroll
+        for (int k = 0; k < ahead; ++k)
+            if (base + k < count) rows[k].load(dx.row(places.token[base + k]) + c);
+    };
+    fetch(even, 0);
+    fetch(odd, ahead);
+    for (int i = thread; i < count + 2; i += threads) {
+        const index place = first + i - 1;
+        const bool inside = i > 0 && i <= count;
+        if (place >= 0 && place < dx.rows) places.id[i] = tokens[inside ? places.token[i - 1] : sorted[place]];
     }
     __syncthreads();
+    for (int i = thread; i < piece_places::most; i += threads)
+        places.find_ends<Width>(i, count, piece, dx.rows, d_table, crossing, piece_size);
+    __syncthreads();
 
-    const int c = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * n;
     float sum[n] = {};
-#pragma unroll 1
-    for (int base = 0; base < count; base += ahead) {
-        packet<DX, n> rows[ahead];
-#pragma unroll
-        for (int k = 0; k < ahead; ++k) rows[k] = *reinterpret_cast<const packet<DX, n>*>(dx.row(token[base + k]) + c);
-        if (*reinterpret_cast<const unsigned long long*>(end + base) == 0) {  // inside one run
+    const auto add = [&](const held_packet<DX, n>(&rows)[ahead], int base) {
+        if (*reinterpret_cast<const std::uint32_t*>(places.end + base) == 0) {  // inside one run
 #pragma unroll
             for (int k = 0; k < ahead; ++k)
 #pragma unroll
-                for (int j = 0; j < n; ++j) sum[j] += widen(rows[k].value[j]);
-            continue;
+                for (int j = 0; j < n; ++j) sum[j] += rows[k][j];
+            return;
         }
 #pragma unroll
-        for (int part = 0; part < ahead; part += half) {
-            float onto[half][n];
+        for (int part = 0; part < ahead; part += at_once) {
+            float onto[at_once][n] = {};
 #pragma unroll
-            for (int k = 0; k < half; ++k) {
-                if (end[base + part + k] == run_end::add) {
-                    read(to[base + part + k] + c, onto[k]);
-                } else {
+            for (int k = 0; k < at_once; ++k)
+                if (places.end[base + part + k] == run_end::add) read(places.to[base + part + k] + c, onto[k]);
 #pragma unroll
-                    for (int j = 0; j < n; ++j) onto[k][j] = 0;
-                }
-            }
+            for (int k = 0; k < at_once; ++k) {
 #pragma unroll
-            for (int k = 0; k < half; ++k) {
-#pragma unroll
-                for (int j = 0; j < n; ++j) sum[j] += widen(rows[part + k].value[j]);
-                if (end[base + part + k] == run_end::none) continue;
+                for (int j = 0; j < n; ++j) sum[j] += rows[part + k][j];
+                if (places.end[base + part + k] == run_end::none) continue;
 #pragma unroll
                 for (int j = 0; j < n; ++j) onto[k][j] += sum[j], sum[j] = 0;
-                write(to[base + part + k] + c, onto[k]);
+                write(places.to[base + part + k] + c, onto[k]);
             }
         }
+    };
+#pragma unroll 1
+    for (int base = 0; base < count; base += 2 * ahead) {
+        add(even, base);
+        fetch(even, base + 2 * ahead);
+        add(odd, base + ahead);
+        fetch(odd, base + 3 * ahead);
     }
 }
 
-/// Adds up the runs that cross pieces, each in the CTA of the piece where it began: `groups` of threads take consecutive shares of
-/// its partial rows, which thread by thread are then added in order.
-template <index Width, int Vectors, int Groups>
-__global__ void __launch_bounds__(Vectors * Groups) embedding_crossing(index pieces, matrix_view<float> d_table, crossing_runs crossing) {
+/// Adds up the runs that cross pieces. An item is a run and 32 packets of its columns; every CTA lists the runs, and takes its share of
+/// the items. Eight warps take consecutive shares of a run's partial rows, and add their sums in order.
+inline constexpr int crossing_ctas = 1056, crossing_warps = 8;
+template <index Width>
+__global__ void __launch_bounds__(32 * crossing_warps) embedding_crossing(int pieces, matrix_view<float> d_table, crossing_runs crossing) {
     constexpr int n = packet_elements<float, Width>;
-    constexpr int ahead = 8;
-    __shared__ float sums[Groups][Vectors][n];
-    const index piece = blockIdx.x;
-    const std::int32_t id = crossing.behind[piece];
-    if (id < 0 || id >= d_table.rows) return;
-    int count = 1;  // partial rows of this run: the one of this piece, and the first ones of those behind
-    for (index at = piece + 1;; at += blockDim.x) {
-        const bool same = at + threadIdx.x < pieces && crossing.before[at + threadIdx.x] == id;
-        const int here = __syncthreads_count(same);
-        count += here;
-        if (here < static_cast<int>(blockDim.x)) break;
-    }
-    const int vector = static_cast<int>(threadIdx.x) % Vectors, group = static_cast<int>(threadIdx.x) / Vectors;
-    const int begin = static_cast<int>(index{count} * group / Groups), stop = static_cast<int>(index{count} * (group + 1) / Groups);
-    for (int c = vector * n; c < Width; c += Vectors * n) {
-        float sum[n] = {};
-        for (int base = begin; base < stop; base += ahead) {
-            float rows[ahead][n];
-#pragma unroll
-            for (int k = 0; k < ahead; ++k) {
-                const int i = base + k;
-                if (i < stop) read(crossing.rows + (2 * (piece + i) + (i == 0 ? 1 : 0)) * Width + c, rows[k]);
-            }
-#pragma unroll
-            for (int k = 0; k < ahead; ++k) {
-#pragma unroll
-                for (int j = 0; j < n; ++j) sum[j] += base + k < stop ? rows[k][j] : 0.0f;
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < n; ++j) sums[group][vector][j] = sum[j];
+    constexpr int threads = 32 * crossing_warps, ahead = 8;
+    constexpr int strips = static_cast<int>(ceil_div(Width, 32 * n));
+    __shared__ float sums[crossing_warps][32][n];
+    __shared__ int runs[threads], found[crossing_warps];  // pieces where a run begins that goes on
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    index before = 0;  // items of earlier pieces
+    for (int base = 0; base < pieces; base += threads) {
+        const int mine = base + static_cast<int>(threadIdx.x);
+        const std::int32_t goes_on = mine < pieces ? crossing.behind[mine] : -1;
+        const bool begins = goes_on >= 0 && goes_on < d_table.rows;
+        const unsigned voted = __ballot_sync(0xffffffffu, begins);
+        if (lane == 0) found[warp] = __popc(voted);
         __syncthreads();
-        if (group == 0) {
-            float total[n];
-            read(d_table.row(id) + c, total);
-#pragma unroll
-            for (int j = 0; j < n; ++j) {
-                float all = 0;
-#pragma unroll
-                for (int g = 0; g < Groups; ++g) all += sums[g][vector][j];
-                total[j] += all;
-            }
-            write(d_table.row(id) + c, total);
+        int place = __popc(voted & ((1u << lane) - 1)), count = 0;
+        for (int w = 0; w < crossing_warps; ++w) {
+            if (w < warp) place += found[w];
+            count += found[w];
         }
+        if (begins) runs[place] = mine;
+        __syncthreads();
+        const int skip = static_cast<int>((before + gridDim.x - 1 - blockIdx.x) / gridDim.x * gridDim.x + blockIdx.x - before);
+        for (int item = skip; item < count * strips; item += static_cast<int>(gridDim.x)) {
+            const int piece = runs[item / strips];
+            const index c = (item % strips * 32 + lane) * index{n};
+            const std::int32_t id = crossing.behind[piece];
+            float total[n] = {};
+            if (warp == 0 && c < Width) read(d_table.row(id) + c, total);
+            int rows = 1;  // partial rows of this run: the one of this piece, and the first ones of those behind
+            for (int at = piece + 1;; at += threads) {
+                const int same = __syncthreads_count(at + static_cast<int>(threadIdx.x) < pieces && crossing.before[at + threadIdx.x] == id);
+                rows += same;
+                if (same < threads) break;
+            }
+            const int begin = rows * warp / crossing_warps, stop = rows * (warp + 1) / crossing_warps;
+            float sum[n] = {};
+            for (int i = begin; i < stop && c < Width; i += ahead) {
+                float part[ahead][n] = {};
+#pragma unroll
+                for (int k = 0; k < ahead; ++k)
+                    if (i + k < stop) read(crossing.rows + (2 * (index{piece} + i + k) + (i + k == 0 ? 1 : 0)) * Width + c, part[k]);
+#pragma unroll
+                for (int k = 0; k < ahead; ++k)
+#pragma unroll
+                    for (int j = 0; j < n; ++j) sum[j] += part[k][j];
+            }
+#pragma unroll
+            for (int j = 0; j < n; ++j) sums[warp][lane][j] = sum[j];
+            __syncthreads();
+            if (warp == 0 && c < Width) {
+#pragma unroll
+                for (int j = 0; j < n; ++j) {
+                    float all = 0;
+#pragma unroll
+                    for (int w = 0; w < crossing_warps; ++w) all += sums[w][lane][j];
+                    total[j] += all;
+                }
+                write(d_table.row(id) + c, total);
+            }
+            __syncthreads();
+        }
+        before += count * strips;
         __syncthreads();
     }
 }
@@ -230,9 +265,7 @@ void embedding_backward(stream_ref stream, matrix_view<DX> dx, const std::int32_
     constexpr int threads = detail::even_share(Width / n, 256);
     const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(Width / n / threads));
     detail::embedding_runs<Width, element><<<grid, threads, 0, stream>>>(dx, tokens, sorted, static_cast<int>(size), d_table, crossing);
-    constexpr int vectors = detail::even_share(Width / packet_elements<float, Width>, 512);
-    constexpr int groups = 512 / vectors < 16 ? 512 / vectors : 16;
-    detail::embedding_crossing<Width, vectors, groups><<<static_cast<unsigned>(pieces), vectors * groups, 0, stream>>>(pieces, d_table, crossing);
+    detail::embedding_crossing<Width><<<detail::crossing_ctas, 32 * detail::crossing_warps, 0, stream>>>(static_cast<int>(pieces), d_table, crossing);
     check_launch("embedding_backward");
 }
 

@@ -26,61 +26,84 @@ struct norm_backward_call {
     float* parts = nullptr;       // [norm_parts, 1 or 2, Width]: of dw, and of db
 };
 
+template <index Width, class DY, class X, class W, class DX>
+struct norm_backward_shape : row_shape<Width, 3, DY, X, W, DX> {
+    using base = row_shape<Width, 3, DY, X, W, DX>;
+    /// Rows too wide for registers are read when they are due, and their weights each time.
+    static constexpr bool ahead = base::each <= 3;
+    static constexpr int resident = base::each <= 2 ? 2 : 1;
+    static constexpr index ctas = norm_parts / 2 * resident;
+};
+
 template <index Width, bool Centred, bool Add, class DY, class X, class W, class DX>
-__global__ void __launch_bounds__(norm_threads) norm_backward_kernel(const __grid_constant__ norm_backward_call<DY, X, W, DX> call) {
-    using shape = row_shape<Width, DY, X, W, DX>;
+__global__ void __launch_bounds__(norm_threads, norm_backward_shape<Width, DY, X, W, DX>::resident)
+    norm_backward_kernel(const __grid_constant__ norm_backward_call<DY, X, W, DX> call) {
+    using shape = norm_backward_shape<Width, DY, X, W, DX>;
     constexpr int n = shape::n, each = shape::each;
     constexpr int sums = Centred ? 2 : 1;
     const int lane = static_cast<int>(threadIdx.x) % shape::lanes, group = static_cast<int>(threadIdx.x) / shape::lanes;
-    float w[each][n] = {}, total[sums][each][n] = {};
+    float w[shape::ahead ? each : 1][n] = {}, total[sums][each][n] = {};
+    if constexpr (shape::ahead) {
 #pragma unroll
-    for (int k = 0; k < each; ++k) {
-        if (shape::has(lane, k)) read(call.weight + shape::column(lane, k), w[k]);
-    }
-    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += norm_parts * shape::rows) {
-        const index r = base + group;
-        const bool live = r < call.rows;
-        float dy[each][n] = {}, x[each][n] = {}, before[each][n] = {};
-        float rstd = 0, mean = 0;
-        if (live) {
-            rstd = call.rstd[r];
-            if constexpr (Centred) mean = call.mean[r];
-#pragma unroll
-            for (int k = 0; k < each; ++k) {
-                if (!shape::has(lane, k)) continue;
-                const int c = shape::column(lane, k);
-                read(call.dy.template row<Width>(r) + c, dy[k]);
-                read(call.x.template row<Width>(r) + c, x[k]);
-                if constexpr (Add) read(static_cast<const DX*>(call.dx.template row<Width>(r)) + c, before[k]);
-            }
+        for (int k = 0; k < each; ++k) {
+            if (shape::has(lane, k)) read(call.weight + shape::column(lane, k), w[k]);
         }
+    }
+    struct held {
+        held_row<shape, DY> dy;
+        held_row<shape, X> x;
+        held_row<shape, DX> before;
+        float rstd, mean;
+    };
+    const auto load = [&](index r, held& to) {
+        to.rstd = 0, to.mean = 0;
+        if (r >= call.rows) return;
+        to.dy.load(call.dy.template row<Width>(r), lane);
+        to.x.load(call.x.template row<Width>(r), lane);
+        if constexpr (Add) to.before.load(call.dx.template row<Width>(r), lane);
+        to.rstd = call.rstd[r];
+        if constexpr (Centred) to.mean = call.mean[r];
+    };
+    const index step = gridDim.x * index{shape::rows};
+    held next{};
+    if constexpr (shape::ahead) load(blockIdx.x * index{shape::rows} + group, next);
+    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step) {
+        const index r = base + group;
+        held now = next;
+        if constexpr (shape::ahead) load(r + step, next);
+        else load(r, now);
+        float g[each][n], x[each][n];
         float2 means = make_float2(0, 0);
 #pragma unroll
         for (int k = 0; k < each; ++k) {
-            if (!shape::has(lane, k)) continue;
+            if constexpr (!shape::ahead) {
+                if (shape::has(lane, k)) read(call.weight + shape::column(lane, k), w[0]);
+            }
 #pragma unroll
             for (int j = 0; j < n; ++j) {
-                x[k][j] = (x[k][j] - mean) * rstd;
-                total[0][k][j] = fmaf(dy[k][j], x[k][j], total[0][k][j]);
-                if constexpr (Centred) total[1][k][j] += dy[k][j];
-                dy[k][j] *= w[k][j];
-                means.x = fmaf(dy[k][j], x[k][j], means.x);
-                if constexpr (Centred) means.y += dy[k][j];
+                const float dy = r < call.rows ? now.dy.of(lane, k, j) : 0.0f;
+                x[k][j] = r < call.rows ? (now.x.of(lane, k, j) - now.mean) * now.rstd : 0.0f;
+                total[0][k][j] = fmaf(dy, x[k][j], total[0][k][j]);
+                if constexpr (Centred) total[1][k][j] += dy;
+                g[k][j] = dy * w[shape::ahead ? k : 0][j];
+                means.x = fmaf(g[k][j], x[k][j], means.x);
+                if constexpr (Centred) means.y += g[k][j];
             }
         }
         means = sum_over_lanes<shape::lanes>(means);
         means.x /= static_cast<float>(Width);
         means.y /= static_cast<float>(Width);
-        if (!live) continue;
+        if (r >= call.rows) continue;
 #pragma unroll
         for (int k = 0; k < each; ++k) {
             if (!shape::has(lane, k)) continue;
+            float result[n];
 #pragma unroll
             for (int j = 0; j < n; ++j) {
-                const float inner = fmaf(-x[k][j], means.x, Centred ? dy[k][j] - means.y : dy[k][j]);
-                before[k][j] = Add ? fmaf(rstd, inner, before[k][j]) : rstd * inner;
+                const float inner = fmaf(-x[k][j], means.x, Centred ? g[k][j] - means.y : g[k][j]);
+                result[j] = Add ? fmaf(now.rstd, inner, now.before.of(lane, k, j)) : now.rstd * inner;
             }
-            write(call.dx.template row<Width>(r) + shape::column(lane, k), before[k]);
+            write(call.dx.template row<Width>(r) + shape::column(lane, k), result);
         }
     }
     // The groups' sums, one group after the other.
@@ -129,7 +152,7 @@ void norm_backward(const char* op, stream_ref stream, matrix_view<DY> dy, matrix
                    matrix_view<DX> dx, float* dweight, float* dbias, std::byte* workspace, index heads = 1) {
     using dy_element = std::remove_const_t<DY>;
     using x_element = std::remove_const_t<X>;
-    using shape = row_shape<Width, dy_element, x_element, W, DX>;
+    using shape = norm_backward_shape<Width, dy_element, x_element, W, DX>;
     constexpr index n = shape::n;
     static_assert(Width * sizeof(float) <= 48 * 1024, "norm backward: rows of at most 12,288 elements");
     expect_view(op, "dy", dy, x.rows, heads * Width, n * index{sizeof(DY)});
@@ -150,7 +173,7 @@ void norm_backward(const char* op, stream_ref stream, matrix_view<DY> dy, matrix
     call.weight = weight, call.mean = mean, call.rstd = rstd;
     call.rows = x.rows * heads;
     call.parts = reinterpret_cast<float*>(workspace);
-    const index wanted = ceil_div(call.rows, shape::rows), ctas = wanted < norm_parts ? wanted : norm_parts;
+    const index wanted = ceil_div(call.rows, shape::rows), ctas = wanted < shape::ctas ? wanted : shape::ctas;
     norm_backward_kernel<Width, Centred, Add == accumulate::yes, dy_element, x_element, W, DX>
         <<<static_cast<unsigned>(ctas), norm_threads, 0, stream>>>(call);
     norm_parts_kernel<Width, sums><<<static_cast<unsigned>(ceil_div(sums * Width, 32)), norm_threads, 0, stream>>>(call.parts, ctas, dweight, dbias);

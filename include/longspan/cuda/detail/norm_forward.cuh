@@ -24,69 +24,71 @@ struct norm_call {
 };
 
 template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
-__global__ void __launch_bounds__(norm_threads) norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
-    using shape = row_shape<Width, X, B, R, W, Y>;
-    constexpr int n = shape::n;
+__global__ void __launch_bounds__(norm_threads, 2) norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
+    using shape = row_shape<Width, 4, X, B, R, W, Y>;
+    constexpr int n = shape::n, each = shape::each;
+    constexpr bool ahead = each <= 4;
     const int lane = static_cast<int>(threadIdx.x) % shape::lanes;
-    const index r = blockIdx.x * index{shape::rows} + threadIdx.x / shape::lanes;
-    const bool live = r < call.rows;
-
-    float x[shape::each][n] = {};
-    if (live) {
+    struct held {
+        held_row<shape, X> x;
+        held_row<shape, B> branch;
+    };
+    const auto load = [&](index r, held& to) {
+        if (r >= call.rows) return;
+        to.x.load(call.x.template row<Width>(r), lane);
+        if constexpr (Sum) to.branch.load(call.branch.template row<Width>(r), lane);
+    };
+    const index step = gridDim.x * index{shape::rows};
+    index r = blockIdx.x * index{shape::rows} + threadIdx.x / shape::lanes;
+    held next{};
+    if constexpr (ahead) load(r, next);
+    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step, r += step) {
+        held now = next;
+        if constexpr (ahead) load(r + step, next);
+        else load(r, now);
+        const bool live = r < call.rows;
+        float x[each][n];
+        float mean = 0;
 #pragma unroll
-        for (int k = 0; k < shape::each; ++k) {
-            if (shape::has(lane, k)) read(call.x.template row<Width>(r) + shape::column(lane, k), x[k]);
-        }
-        if constexpr (Sum) {
-            float branch[shape::each][n];
+        for (int k = 0; k < each; ++k) {
 #pragma unroll
-            for (int k = 0; k < shape::each; ++k) {
-                if (shape::has(lane, k)) read(call.branch.template row<Width>(r) + shape::column(lane, k), branch[k]);
+            for (int j = 0; j < n; ++j) {
+                x[k][j] = live ? now.x.of(lane, k, j) : 0.0f;
+                if constexpr (Sum) x[k][j] = live ? widen(narrow<R>(x[k][j] + now.branch.of(lane, k, j))) : 0.0f;
+                if constexpr (Centred) mean += x[k][j];
             }
-#pragma unroll
-            for (int k = 0; k < shape::each; ++k) {
-                if (!shape::has(lane, k)) continue;
-#pragma unroll
-                for (int j = 0; j < n; ++j) x[k][j] = widen(narrow<R>(x[k][j] + branch[k][j]));
-                write(call.sum.template row<Width>(r) + shape::column(lane, k), x[k]);
+            if constexpr (Sum) {
+                if (live && shape::has(lane, k)) write(call.sum.template row<Width>(r) + shape::column(lane, k), x[k]);
             }
         }
-    }
-    float mean = 0;
-    if constexpr (Centred) {
-        float total = 0;
+        if constexpr (Centred) mean = sum_over_lanes<shape::lanes>(mean) / static_cast<float>(Width);
+        float squares = 0;
 #pragma unroll
-        for (int k = 0; k < shape::each; ++k)
+        for (int k = 0; k < each; ++k) {
+            if (!shape::has(lane, k)) continue;
 #pragma unroll
-            for (int j = 0; j < n; ++j) total += x[k][j];
-        mean = sum_over_lanes<shape::lanes>(total) / static_cast<float>(Width);
-    }
-    float squares = 0;
-#pragma unroll
-    for (int k = 0; k < shape::each; ++k) {
-        if (!shape::has(lane, k)) continue;
-#pragma unroll
-        for (int j = 0; j < n; ++j) {
-            x[k][j] -= mean;
-            squares = fmaf(x[k][j], x[k][j], squares);
+            for (int j = 0; j < n; ++j) {
+                x[k][j] -= mean;
+                squares = fmaf(x[k][j], x[k][j], squares);
+            }
         }
-    }
-    const float rstd = 1.0f / sqrtf(sum_over_lanes<shape::lanes>(squares) / static_cast<float>(Width) + call.epsilon);
-    if (!live) return;
-    if (lane == 0) {
-        call.rstd[r] = rstd;
-        if constexpr (Centred) call.mean[r] = mean;
-    }
+        const float rstd = 1.0f / sqrtf(sum_over_lanes<shape::lanes>(squares) / static_cast<float>(Width) + call.epsilon);
+        if (!live) continue;
+        if (lane == 0) {
+            call.rstd[r] = rstd;
+            if constexpr (Centred) call.mean[r] = mean;
+        }
 #pragma unroll
-    for (int k = 0; k < shape::each; ++k) {
-        if (!shape::has(lane, k)) continue;
-        const int c = shape::column(lane, k);
-        float w[n], b[n] = {};
-        read(call.weight + c, w);
-        if constexpr (Centred) read(call.bias + c, b);
+        for (int k = 0; k < each; ++k) {
+            if (!shape::has(lane, k)) continue;
+            const int c = shape::column(lane, k);
+            float w[n], b[n] = {};
+            read(call.weight + c, w);
+            if constexpr (Centred) read(call.bias + c, b);
 #pragma unroll
-        for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf(x[k][j] * rstd, w[j], b[j]) : x[k][j] * rstd * w[j];
-        write(call.y.template row<Width>(r) + c, x[k]);
+            for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf(x[k][j] * rstd, w[j], b[j]) : x[k][j] * rstd * w[j];
+            write(call.y.template row<Width>(r) + c, x[k]);
+        }
     }
 }
 
@@ -95,7 +97,7 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
                   double epsilon, matrix_view<Y> y, float* mean, float* rstd, index heads = 1) {
     using x_element = std::remove_const_t<X>;
     using b_element = std::remove_const_t<B>;
-    using shape = row_shape<Width, x_element, b_element, R, W, Y>;
+    using shape = row_shape<Width, 4, x_element, b_element, R, W, Y>;
     constexpr index n = shape::n;
     expect_view(op, "x", x, x.rows, heads * Width, n * index{sizeof(X)});
     expect_view(op, "y", y, x.rows, heads * Width, n * index{sizeof(Y)});
@@ -117,8 +119,8 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
     call.weight = weight, call.bias = bias, call.mean = mean, call.rstd = rstd;
     call.rows = x.rows * heads;
     call.epsilon = static_cast<float>(epsilon);
-    const auto ctas = static_cast<unsigned>(ceil_div(call.rows, shape::rows));
-    norm_kernel<Width, Centred, Sum, x_element, b_element, R, W, Y><<<ctas, norm_threads, 0, stream>>>(call);
+    const index wanted = ceil_div(call.rows, shape::rows), ctas = wanted < 2 * norm_parts ? wanted : 2 * norm_parts;
+    norm_kernel<Width, Centred, Sum, x_element, b_element, R, W, Y><<<static_cast<unsigned>(ctas), norm_threads, 0, stream>>>(call);
     check_launch(op);
 }
 

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How threads share a row that they reduce: a power of two of lanes, each with packets next to those of its neighbours; as few that
-// a lane holds at most 4 packets, so that a row stays in registers.
+// a lane holds at most `Most` packets, so that a row stays in registers. A CTA walks its rows; the next ones are read, as they are
+// stored, before the present ones are reduced.
 #pragma once
 
+#include <longspan/cuda/detail/held_packet.cuh>
 #include <longspan/cuda/norm.cuh>
 
 namespace longspan::cuda::detail {
 
 inline constexpr int norm_threads = 256;
 
-template <index Width, class... T>
+template <index Width, int Most, class... T>
 struct row_shape {
     static constexpr int n = common_packet<Width, T...>;                   // elements of a packet
     static constexpr int packets = static_cast<int>(Width / n);
     static constexpr int lanes = [] {
         int count = 1;
         while (2 * count <= packets && 2 * count <= 32) count *= 2;
-        while (packets > 4 * count && count < norm_threads) count *= 2;
+        while (packets > Most * count && count < norm_threads) count *= 2;
         return count;
     }();
     static constexpr int each = (packets + lanes - 1) / lanes;             // packets of a lane
@@ -42,6 +44,21 @@ struct head_rows {
     __device__ T* row(index r) const {
         return heads == 1 ? data + r * stride : data + r / heads * stride + r % heads * Width;
     }
+};
+
+/// A lane's packets of a row, as they are stored.
+template <class Shape, class T>
+struct held_row {
+    held_packet<T, Shape::n> packets[Shape::each];
+
+    __device__ __forceinline__ void load(const T* row, int lane) {
+#pragma unroll
+        for (int k = 0; k < Shape::each; ++k) {
+            if (Shape::has(lane, k)) packets[k].load(row + Shape::column(lane, k));
+        }
+    }
+    /// What lies beyond the row is 0.
+    __device__ __forceinline__ float of(int lane, int k, int j) const { return Shape::has(lane, k) ? packets[k][j] : 0.0f; }
 };
 
 /// Two sums over the lanes of a row, the same in all of them. Every thread of the CTA takes part.

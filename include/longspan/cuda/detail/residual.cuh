@@ -3,6 +3,8 @@
 // Bodies of cuda/residual.cuh, and of cuda/dropout.cuh.
 #pragma once
 
+#include <longspan/cuda/detail/held_packet.cuh>
+#include <longspan/cuda/detail/row_pieces.cuh>
 #include <longspan/cuda/detail/row_split.cuh>
 #include <longspan/cuda/residual.cuh>
 
@@ -12,30 +14,43 @@ namespace detail {
 
 inline constexpr int thin_threads = 256;
 
-/// Where a row's elements are drawn from, and whether its document keeps its branch.
-struct row_draws {
-    std::uint32_t document, position;
-    bool kept;
-};
-
 /// Elements of an item: one Philox block's where something is drawn, a packet's otherwise.
 template <index Width, bool Thin, class... Ts>
 inline constexpr int thin_item = Thin ? static_cast<int>(philox_group) : common_packet<Width, Ts...>;
 
-/// About 128 bytes of a thread are under way.
+/// About 128 bytes of a thread are under way; where something is drawn, four times one after the other.
 template <index Width, bool Onto, bool Thin, class X, class B, class Y>
 using thin_split = row_split<ceil_div(Width, thin_item<Width, Thin, X, B, Y>),
-                             static_cast<int>(ceil_div(128, thin_item<Width, Thin, X, B, Y> * static_cast<index>((Onto ? sizeof(X) : 0) + sizeof(B))))>;
+                             static_cast<int>(ceil_div(128, thin_item<Width, Thin, X, B, Y> * static_cast<index>((Onto ? sizeof(X) : 0) + sizeof(B)))),
+                             Thin ? 4 : 1>;
+
+/// What decides about a CTA's rows.
+template <int Rows>
+struct thin_draws {
+    row_pieces<Rows> pieces;
+    philox_key key;
+    std::uint32_t limit[Rows];  // an element is kept whose byte, on top of a word, makes that word no less; all ones: no element is
+
+    __device__ __forceinline__ void find(const device_pieces& table, index first, int rows, const branch_drop& drop, const random_origin& origin) {
+        if (threadIdx.x < 32) pieces.find(table, first, rows);
+        if (threadIdx.x == 32) key = origin.key();
+        __syncthreads();
+        for (int r = static_cast<int>(threadIdx.x); r < rows; r += thin_threads) {
+            const bool kept = !drop.depth.active() || keeps_branch(key, pieces.document[r], drop.depth);
+            limit[r] = kept ? drop.dropout.threshold() << 24 : 0xffffffffu;
+        }
+        __syncthreads();
+    }
+};
 
 /// y = x + thinned branch, or the thinned branch alone.
 template <index Width, bool Onto, bool Thin, class X, class B, class Y>
-__global__ void __launch_bounds__(thin_threads) thin_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y, device_pieces pieces,
-                                                            branch_drop drop, random_origin origin, float factor) {
+__global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y, device_pieces pieces,
+                                                               branch_drop drop, random_origin origin, float factor) {
     constexpr int n = common_packet<Width, X, B, Y>;
     constexpr int each = thin_item<Width, Thin, X, B, Y>, packets = (each + n - 1) / n;
     using split = thin_split<Width, Onto, Thin, X, B, Y>;
-    __shared__ row_draws draws[Thin ? split::rows : 1];
-    __shared__ philox_key shared_key;
+    __shared__ thin_draws<Thin ? split::rows : 1> draws;
     const index first = blockIdx.x * index{split::rows};
     const int rows = split::rows_here(y.rows);
     const auto for_packets = [&](const auto& at, auto&& f) {
@@ -45,52 +60,41 @@ __global__ void __launch_bounds__(thin_threads) thin_kernel(matrix_view<const X>
             if (at.live && (Width % each == 0 || c < Width)) f(p, c);
         }
     };
+#pragma unroll 1
     for (int batch = 0; batch < split::batches; ++batch) {
-        packet<B, n> values[split::ahead][packets];
-        packet<X, n> onto[Onto ? split::ahead : 1][packets];
+        held_packet<B, n> values[split::ahead][packets];
+        held_packet<X, n> onto[Onto ? split::ahead : 1][packets];
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
             for_packets(at, [&](int p, int c) {
-                values[k][p] = *reinterpret_cast<const packet<B, n>*>(branch.row(first + at.row) + c);
-                if constexpr (Onto) onto[k][p] = *reinterpret_cast<const packet<X, n>*>(x.row(first + at.row) + c);
+                values[k][p].load(branch.row(first + at.row) + c);
+                if constexpr (Onto) onto[k][p].load(x.row(first + at.row) + c);
             });
         }
-        philox_key key{};
         if constexpr (Thin) {
-            if (batch == 0) {  // while the first loads are under way
-                if (threadIdx.x == 0) shared_key = origin.key();
-                __syncthreads();
-                if (static_cast<int>(threadIdx.x) < rows) {
-                    const index t = first + threadIdx.x;
-                    const piece& p = pieces.of(t);
-                    draws[threadIdx.x] = {static_cast<std::uint32_t>(p.document), static_cast<std::uint32_t>(t - p.begin + p.position),
-                                          !drop.depth.active() || keeps_branch(shared_key, p.document, drop.depth)};
-                }
-                __syncthreads();
-            }
-            key = shared_key;
+            if (batch == 0) draws.find(pieces, first, rows, drop, origin);  // while the first loads are under way
         }
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
             philox_block drawn{};
-            std::uint32_t threshold = 0;  // of the bytes that are kept: 256 keeps none
+            std::uint32_t limit = 0;
             if constexpr (Thin) {
                 if (at.live) {
-                    const row_draws of = draws[at.row];
-                    threshold = of.kept ? drop.dropout.threshold() : 256;
-                    if (of.kept && drop.dropout.active()) drawn = philox4x32(token_counter(of.document, of.position, at.place), key);
+                    limit = draws.limit[at.row];
+                    if (drop.dropout.active() && limit != 0xffffffffu)
+                        drawn = philox4x32(token_counter(draws.pieces.document[at.row], draws.pieces.position[at.row], at.place), draws.key);
                 }
             }
             for_packets(at, [&](int p, int c) {
                 float result[n];
 #pragma unroll
                 for (int j = 0; j < n; ++j) {
-                    const float value = widen(values[k][p].value[j]);
-                    const bool keep = !Thin || byte_of(drawn, p * n + j) >= threshold;
-                    const float otherwise = Onto ? widen(onto[Onto ? k : 0][p].value[j]) : 0.0f;
-                    const float moved = Onto ? fmaf(value, factor, otherwise) : __fmul_rn(value, factor);
+                    const int element = p * n + j;
+                    const bool keep = !Thin || drawn.word[element / 4] << (24 - 8 * (element % 4)) >= limit;
+                    const float otherwise = Onto ? onto[Onto ? k : 0][p][j] : 0.0f;
+                    const float moved = Onto ? fmaf(values[k][p][j], factor, otherwise) : __fmul_rn(values[k][p][j], factor);
                     result[j] = keep ? moved : otherwise;
                 }
                 write(y.row(first + at.row) + c, result);

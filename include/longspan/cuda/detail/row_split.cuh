@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a kernel that does a little with each element cuts a matrix: a CTA takes whole rows, as many as give each of its threads
-// about `Ahead` items (packets, or groups of channels), all of which are under way together. Everything within a CTA is 32 bits.
+// How a kernel that does a little with each element cuts a matrix: a CTA takes whole rows, and each of its threads has about `Ahead`
+// items of them (packets, or groups of channels) under way together, `Batches` times one after the other where finding out about the
+// rows is worth sharing. Everything within a CTA is 32 bits.
 #pragma once
 
 #include <longspan/core/types.hpp>
 
 namespace longspan::cuda::detail {
 
-template <index PerRow, int Ahead>
+template <index PerRow, int Ahead, int Batches = 1>
 struct row_split {
     static constexpr int threads = 256;
     static constexpr int per_row = static_cast<int>(PerRow);
-    static constexpr int rows = PerRow >= threads * Ahead ? 1 : threads * Ahead / per_row < threads ? threads * Ahead / per_row : threads;  // of a CTA
+    static constexpr int rows = PerRow >= threads * Ahead * Batches             ? 1
+                                : threads * Ahead * Batches / per_row < threads ? threads * Ahead * Batches / per_row
+                                                                                : threads;  // of a CTA
     static constexpr int items = rows * per_row;
     static constexpr int batches = (items + threads * Ahead - 1) / (threads * Ahead);
     static constexpr int ahead = (items + threads * batches - 1) / (threads * batches);  // items of a thread in a batch

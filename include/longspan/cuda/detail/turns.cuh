@@ -17,7 +17,7 @@ struct twofold {
 };
 
 LONGSPAN_HD [[nodiscard]] inline twofold product(twofold a, twofold b) {
-    const double p = a.high * b.high;
+    const double p = std::fma(a.high, b.high, 0.0);  // no product: a compiler may not join it to the sums below
     const double e = std::fma(a.high, b.low, std::fma(a.low, b.high, std::fma(a.high, b.high, -p)));
     const double high = p + e;
     return {high, e - (high - p)};
@@ -61,7 +61,7 @@ struct cosine_and_sine {
 
 /// cos and sin of 2π · turns · position.
 __device__ [[nodiscard]] inline cosine_and_sine wave(twofold turns, double position) {
-    const double whole = turns.high * position;
+    const double whole = fma(turns.high, position, 0.0);
     const double rest = fma(turns.low, position, fma(turns.high, position, -whole));
     const double to_integer = 0x1.8p52;
     const double shifted = fma(whole, 4.0, to_integer);  // the nearest quarter in the low bits

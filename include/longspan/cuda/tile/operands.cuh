@@ -50,20 +50,20 @@ struct operands<F> {
     /// A tile as this lane reads it: the loads below take tiles that went through their view. First [rows of a, depth], then
     /// [depth, rows of a], [columns of b, depth], [depth, columns of b].
     template <class Tile>
-    __device__ __forceinline__ static Tile left_view(Tile tile) {
-        return tile.from(lane_id() % 16, lane_id() / 16 * 8);
+    __device__ __forceinline__ static Tile left_view(Tile tile, int lane) {
+        return tile.from(lane % 16, lane / 16 * 8);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile left_transposed_view(Tile tile) {
-        return tile.from(lane_id() % 8 + lane_id() / 16 * 8, lane_id() / 8 % 2 * 8);
+    __device__ __forceinline__ static Tile left_transposed_view(Tile tile, int lane) {
+        return tile.from(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile right_view(Tile tile) {
-        return tile.from(lane_id() % 8 + lane_id() / 16 * 8, lane_id() / 8 % 2 * 8);
+    __device__ __forceinline__ static Tile right_view(Tile tile, int lane) {
+        return tile.from(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile right_transposed_view(Tile tile) {
-        return tile.from(lane_id() % 16, lane_id() / 16 * 8);
+    __device__ __forceinline__ static Tile right_transposed_view(Tile tile, int lane) {
+        return tile.from(lane % 16, lane / 16 * 8);
     }
     template <class Tile>
     __device__ __forceinline__ static left load_left(Tile view, int row, int at) {
@@ -137,20 +137,20 @@ struct operands<F> {
         }
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile left_view(Tile tile) {
-        return tile.from(lane_id() / 4, lane_id() % 4 * 2);
+    __device__ __forceinline__ static Tile left_view(Tile tile, int lane) {
+        return tile.from(lane / 4, lane % 4 * 2);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile left_transposed_view(Tile tile) {
-        return tile.from(lane_id() % 4 * 2, lane_id() / 4);
+    __device__ __forceinline__ static Tile left_transposed_view(Tile tile, int lane) {
+        return tile.from(lane % 4 * 2, lane / 4);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile right_view(Tile tile) {
-        return left_view(tile);
+    __device__ __forceinline__ static Tile right_view(Tile tile, int lane) {
+        return left_view(tile, lane);
     }
     template <class Tile>
-    __device__ __forceinline__ static Tile right_transposed_view(Tile tile) {
-        return left_transposed_view(tile);
+    __device__ __forceinline__ static Tile right_transposed_view(Tile tile, int lane) {
+        return left_transposed_view(tile, lane);
     }
     template <class Tile>
     __device__ __forceinline__ static left load_left(Tile view, int row, int at) {

@@ -37,14 +37,26 @@ struct shared_tile {
     }
 };
 
+/// Where a thread stands: its warp, its lane, and the row g and column pair t of its sums. Asked afresh, so that a loop that needs
+/// every register does not carry what can be asked again.
+struct thread_place {
+    int thread, warp, lane, g, t;
+
+    __device__ __forceinline__ thread_place() {
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+    }
+};
+
 /// Starts copying `live` rows of Columns elements, `stride` apart, with all Threads of the block; the rest of the tile becomes 0.
 template <int Threads, int Columns, class T, int Rows, int Width>
-__device__ __forceinline__ void copy_rows(shared_tile<T, Rows, Width> to, const T* from, index stride, int live) {
+__device__ __forceinline__ void copy_rows(shared_tile<T, Rows, Width> to, const T* from, index stride, int live,
+                                          int thread = static_cast<int>(threadIdx.x)) {
     constexpr int units = shared_tile<T, Rows, Width>::units, each = 16 / int{sizeof(T)};
     static_assert(Columns % each == 0);
     if constexpr (Threads % units == 0 && Rows % (Threads / units) == 0) {
         constexpr int step = Threads / units;
-        const int first = static_cast<int>(threadIdx.x) / units, unit = static_cast<int>(threadIdx.x) % units;
+        const int first = thread / units, unit = thread % units;
         const bool inside = unit * each < Columns;
         const T* at = from + first * stride + unit * each;
         std::uint32_t place = to.at(first, unit * each);
@@ -56,7 +68,7 @@ __device__ __forceinline__ void copy_rows(shared_tile<T, Rows, Width> to, const 
             place += step * shared_tile<T, Rows, Width>::pitch;
         }
     } else {
-        for (int i = static_cast<int>(threadIdx.x); i < Rows * units; i += Threads) {
+        for (int i = thread; i < Rows * units; i += Threads) {
             const int row = i / units, column = i % units * each;
             const bool here = row < live && column < Columns;
             ptx::copy_16(to.at(row, column), here ? from + row * stride + column : from, here);

@@ -39,7 +39,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
     const index first_key = b.s.key_position + b.first_row + warp_key + g;
     const bool ragged_keys = b.live_keys < shape::keys;
     int map = 0;
-    philox_key drop_key{};
+    [[maybe_unused]] philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
 
     float dk[HeadDim / 2], dv[HeadDim / 2];
@@ -50,6 +50,11 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         const query_tile q{base + memory::queries + static_cast<std::uint32_t>(at.slot * query_tile::size)};
         const query_tile d_out{base + memory::d_out + static_cast<std::uint32_t>(at.slot * query_tile::size)};
         float score[queries / 2], dp[queries / 2];
+        const index first_query = b.s.query_position + static_cast<index>(tile) * queries;
+        [[maybe_unused]] drop_bits<Score::dropout ? queries / 2 : 32> kept;
+        if constexpr (Score::dropout) {
+            kept.draw_columns(drop_source(drop_key, b.s.document, head, c.numbers.drop_threshold), first_query, b.s.key_position + b.first_row + warp_key);
+        }
         query_ring.wait_full(at);
         ptx::fence_products();
 #pragma unroll
@@ -65,7 +70,6 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         }
         ptx::commit_products();
 
-        const index first_query = b.s.query_position + static_cast<index>(tile) * queries;
         const rule_type rule(c.numbers, head);
         const float factor = rule.factor();
         const std::uint32_t statistics = base + memory::statistics + static_cast<std::uint32_t>(at.slot * memory::statistics_slot + 16 * t);
@@ -125,9 +129,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
                 const int at_score = 4 * i + e;
                 float p = score[at_score], given = dp[at_score];
                 if constexpr (Score::dropout) {
-                    const index key = first_key + e / 2 * 8, of = floor_div(key, philox_group);
-                    const philox_block drawn = philox4x32(attention_map_counter(b.s.document, head, first_query + 8 * i + 2 * t + e % 2, of), drop_key);
-                    const float keep = byte_of(drawn, key - of * philox_group) >= c.numbers.drop_threshold ? c.numbers.keep_scale : 0.0f;
+                    const float keep = kept.keeps(at_score) ? c.numbers.keep_scale : 0.0f;
                     score[at_score] = p * keep;
                     given *= keep;
                 }

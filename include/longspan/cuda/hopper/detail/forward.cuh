@@ -3,8 +3,35 @@
 // The launch of Hopper's attention forward.
 #pragma once
 
+#include <algorithm>
+
 #include <longspan/cuda/hopper/detail/forward_kernel.cuh>
 #include <longspan/cuda/hopper/detail/tensor_map.cuh>
+
+namespace longspan::cuda::hopper::detail {
+
+/// Whether a block of queries, however far from the beginning, sees few keys.
+template <class Pattern>
+[[nodiscard]] constexpr bool local_pattern() {
+    if constexpr (std::is_empty_v<typename Pattern::arguments>) {
+        constexpr index far = index{1} << 40, few = 16384;
+        const auto seen = Pattern::keys({}, 0, {far, far + 128}).any;
+        index keys = 0;
+        for (int i = 0; i < seen.count; ++i) keys += seen.items[i].end - seen.items[i].begin < few ? seen.items[i].length() : few;
+        return keys < few;
+    } else {
+        return false;
+    }
+}
+
+[[nodiscard]] inline int multiprocessors(const char* op) {
+    int device = 0, count = 0;
+    check(cudaGetDevice(&device), op);
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), op);
+    return count;
+}
+
+}  // namespace longspan::cuda::hopper::detail
 
 namespace longspan::cuda::hopper {
 
@@ -41,8 +68,11 @@ void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<
                                           merge};
     const auto kernel = attention_forward<Pattern, int{HeadDim}, Score, T, O>;
     base::allow_shared(kernel, memory::size, op);
-    const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, shape::queries)), static_cast<unsigned>(heads));
-    kernel<<<grid, shape::threads, memory::size, stream>>>(call);
+    // Where no block of queries sees many keys, each multiprocessor walks its share of blocks; else the longest start first, as
+    // multiprocessors become free.
+    index grid = base::most_blocks(queries.rows, count, shape::queries) * heads;
+    if (local_pattern<Pattern>()) grid = std::min(grid, index{multiprocessors(op)});
+    kernel<<<static_cast<unsigned>(grid), shape::threads, memory::size, stream>>>(call);
     check_launch(op);
 }
 

@@ -32,8 +32,16 @@ struct forward_shape {
     static constexpr int groups = 2, queries = 64 * groups;        ///< warpgroups that multiply, and their queries
     static constexpr int keys = HeadDim == 256 ? 64 : 128;         ///< of a tile: wide heads leave registers for 64
     static constexpr int threads = 128 * (groups + 1), slots = 2;
-    static constexpr int copier_registers = 24, registers = 240;
+    static constexpr int query_slots = HeadDim == 256 ? 1 : 2;     ///< the next block's queries arrive while this one's are in use
+    static constexpr int copier_registers = 48, registers = 232;
     static_assert(128 * (copier_registers + groups * registers) <= 65536);
+};
+
+/// A block of queries of one head, as all warps see it; no head: the end.
+struct query_block {
+    attention_segment s;
+    index first_row;  ///< of its queries within the segment's
+    int live_rows, head;
 };
 
 template <int HeadDim>
@@ -41,10 +49,13 @@ struct forward_memory {
     using shape = forward_shape<HeadDim>;
     using query_tile = swizzled_tile<64, HeadDim>;
     using key_tile = swizzled_tile<shape::keys, HeadDim>;
-    static constexpr int queries = 0, keys = shape::groups * query_tile::size, values = keys + shape::slots * key_tile::size;
-    static constexpr int key_ring = values + shape::slots * key_tile::size, value_ring = key_ring + pipeline::ring<shape::slots>::size;
-    static constexpr int query_full = value_ring + pipeline::ring<shape::slots>::size, ragged = query_full + 8, tiles = ragged + 8;
-    static constexpr int size = tiles + 4 * shape::slots;
+    using work_ring = pipeline::ring<shape::query_slots>;
+    using tile_ring = pipeline::ring<shape::slots>;
+    static constexpr int queries_size = shape::groups * query_tile::size;
+    static constexpr int queries = 0, keys = shape::query_slots * queries_size, values = keys + shape::slots * key_tile::size;
+    static constexpr int key_full = values + shape::slots * key_tile::size, value_full = key_full + tile_ring::size, work_full = value_full + tile_ring::size;
+    static constexpr int ragged = work_full + work_ring::size, tiles = ragged + 8, blocks = tiles + 4 * shape::slots;
+    static constexpr int size = blocks + shape::query_slots * int{sizeof(query_block)};
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 };
 
@@ -76,90 +87,117 @@ __device__ __forceinline__ void clear_rows(const swizzled_tile<Rows, Columns>& t
     }
 }
 
-/// The copying warp: queries, then keys of tile n + 1 before the values of tile n.
+/// The copying warp: block after block, queries, then keys of tile n + 1 before the values of tile n.
 template <class Pattern, int HeadDim, class Call>
-__device__ __forceinline__ void copy_forward(const Call& c, const attention_segment& s, index first_row, int live_rows, int head, std::uint32_t base) {
+__device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks, std::uint32_t base) {
     using shape = forward_shape<HeadDim>;
     using memory = forward_memory<HeadDim>;
     using key_tile = typename memory::key_tile;
-    const pipeline::ring<shape::slots> key_ring{base + memory::key_ring}, value_ring{base + memory::value_ring};
-    typename pipeline::ring<shape::slots>::place at_keys, at_values;
+    const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full};
+    const typename memory::work_ring work_ring{base + memory::work_full};
+    typename memory::tile_ring::place at_keys, at_values;
+    typename memory::work_ring::place at_work;
     std::uint32_t ragged_parity = 0;
     const bool leader = ptx::elect();
-    const int panel = head * (HeadDim / 64), key_panel = head / c.group * (HeadDim / 64);
-    if (leader) {
-        ptx::mbarrier_arrive_expect(base + memory::query_full, shape::groups * memory::query_tile::size);
-        for (int i = 0; i < shape::groups; ++i) {
-            ptx::copy_box(base + memory::queries + i * memory::query_tile::size, &c.queries, 0, static_cast<int>(s.query_begin + first_row) + 64 * i, panel,
-                          base + memory::query_full);
-        }
-    }
-    const auto copy_values = [&](int tile) {
-        value_ring.wait_free(at_values);
-        const key_tile to{base + memory::values + static_cast<std::uint32_t>(at_values.slot * key_tile::size)};
-        const index first = static_cast<index>(tile) * shape::keys;
-        // Rows of other documents, or of none, must not meet even a probability of 0: they may not be finite.
-        const bool ragged = s.key_count - first < shape::keys;
-        const std::uint32_t arrival = ragged ? base + memory::ragged : value_ring.full(at_values);
-        if (leader) {
-            ptx::mbarrier_arrive_expect(arrival, key_tile::size);
-            ptx::copy_box(to.base, &c.values, 0, static_cast<int>(s.key_begin + first), key_panel, arrival);
-        }
-        if (ragged) {
-            ptx::mbarrier_wait(arrival, ragged_parity);
-            ragged_parity ^= 1;
-            clear_rows(to, static_cast<int>(s.key_count - first));
-            ptx::fence_async_proxy();
-            __syncwarp();
-            if (leader) ptx::mbarrier_arrive(value_ring.full(at_values));
-        }
-        at_values.advance();
-    };
-    const auto enter_tile = [&](int entry) {
-        asm volatile("st.shared.u32 [%0], %1;" ::"r"(base + memory::tiles + 4 * at_keys.slot), "r"(entry) : "memory");
-    };
-    const auto arguments = c.arguments.from ? *c.arguments.from : c.arguments.value;
-    const index first_query = s.query_position + first_row;
-    auto walk = key_runs<Pattern>(arguments, s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count}, shape::keys);
-    int before = no_tile;
-    for (tile_run run; walk.next(run);) {
-        for (int tile = static_cast<int>(run.first); tile < static_cast<int>(run.last); ++tile) {
-            const index first = static_cast<index>(tile) * shape::keys;
-            key_ring.wait_free(at_keys);
+    const long long total = c.blocks[0].block, items = total * c.heads;
+
+    for (long long item = blockIdx.x;; item += gridDim.x) {
+        work_ring.wait_free(at_work);
+        query_block& b = blocks[at_work.slot];
+        if (item >= items) {
             if (leader) {
-                const bool tested = run.kind == tile_class::partial || s.key_count - first < shape::keys;
-                enter_tile(tile | (tested ? tested_tile : 0));
-                ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
-                ptx::copy_box(base + memory::keys + static_cast<std::uint32_t>(at_keys.slot * key_tile::size), &c.keys, 0, static_cast<int>(s.key_begin + first),
-                              key_panel, key_ring.full(at_keys));
+                b.head = -1;
+                ptx::mbarrier_arrive(work_ring.full(at_work));
             }
-            at_keys.advance();
-            if (before != no_tile) copy_values(before);
-            before = tile;
+            return;
         }
+        const int head = static_cast<int>(item / total), panel = head * (HeadDim / 64), key_panel = head / c.group * (HeadDim / 64);
+        const attention_block block = c.blocks[1 + item % total];
+        const attention_segment s = c.segments[block.segment];
+        const index first_row = static_cast<index>(block.block) * shape::queries;
+        const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
+        if (leader) {
+            b = {s, first_row, live_rows, head};
+            ptx::mbarrier_arrive_expect(work_ring.full(at_work), memory::queries_size);
+            for (int i = 0; i < shape::groups; ++i) {
+                ptx::copy_box(base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size), &c.queries, 0,
+                              static_cast<int>(s.query_begin + first_row) + 64 * i, panel, work_ring.full(at_work));
+            }
+        }
+        at_work.advance();
+
+        const auto copy_values = [&](int tile) {
+            value_ring.wait_free(at_values);
+            const key_tile to{base + memory::values + static_cast<std::uint32_t>(at_values.slot * key_tile::size)};
+            const index first = static_cast<index>(tile) * shape::keys;
+            // Rows of other documents, or of none, must not meet even a probability of 0: they may not be finite.
+            const bool ragged = s.key_count - first < shape::keys;
+            const std::uint32_t arrival = ragged ? base + memory::ragged : value_ring.full(at_values);
+            if (leader) {
+                ptx::mbarrier_arrive_expect(arrival, key_tile::size);
+                ptx::copy_box(to.base, &c.values, 0, static_cast<int>(s.key_begin + first), key_panel, arrival);
+            }
+            if (ragged) {
+                ptx::mbarrier_wait(arrival, ragged_parity);
+                ragged_parity ^= 1;
+                clear_rows(to, static_cast<int>(s.key_count - first));
+                ptx::fence_async_proxy();
+                __syncwarp();
+                if (leader) ptx::mbarrier_arrive(value_ring.full(at_values));
+            }
+            at_values.advance();
+        };
+        const auto enter_tile = [&](int entry) {
+            asm volatile("st.shared.u32 [%0], %1;" ::"r"(base + memory::tiles + 4 * at_keys.slot), "r"(entry) : "memory");
+        };
+        const index first_query = s.query_position + first_row;
+        auto walk = key_runs<Pattern>(c.arguments(), s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count},
+                                      shape::keys);
+        int before = no_tile;
+        for (tile_run run; walk.next(run);) {
+            for (int tile = static_cast<int>(run.first); tile < static_cast<int>(run.last); ++tile) {
+                const index first = static_cast<index>(tile) * shape::keys;
+                key_ring.wait_free(at_keys);
+                if (leader) {
+                    const bool tested = run.kind == tile_class::partial || s.key_count - first < shape::keys;
+                    enter_tile(tile | (tested ? tested_tile : 0));
+                    ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
+                    ptx::copy_box(base + memory::keys + static_cast<std::uint32_t>(at_keys.slot * key_tile::size), &c.keys, 0,
+                                  static_cast<int>(s.key_begin + first), key_panel, key_ring.full(at_keys));
+                }
+                at_keys.advance();
+                if (before != no_tile) copy_values(before);
+                before = tile;
+            }
+        }
+        key_ring.wait_free(at_keys);
+        if (leader) {
+            enter_tile(no_tile);
+            ptx::mbarrier_arrive(key_ring.full(at_keys));
+        }
+        at_keys.advance();
+        if (before != no_tile) copy_values(before);
     }
-    key_ring.wait_free(at_keys);
-    if (leader) {
-        enter_tile(no_tile);
-        ptx::mbarrier_arrive(key_ring.full(at_keys));
-    }
-    if (before != no_tile) copy_values(before);
 }
 
-/// A warpgroup's 64 queries.
+/// Named barriers by which the warpgroups take turns.
+inline constexpr int first_turn = 1;
+
+/// A warpgroup's 64 queries of one block.
 template <class Pattern, int HeadDim, class Score, class T, class Call>
-__device__ __forceinline__ void multiply_forward(const Call& c, const attention_segment& s, index first_row, int live_rows, int head, std::uint32_t base) {
+__device__ __forceinline__ void multiply_forward(const Call& c, const query_block& block, typename forward_memory<HeadDim>::query_tile queries,
+                                                 typename forward_memory<HeadDim>::tile_ring::place& at_keys,
+                                                 typename forward_memory<HeadDim>::tile_ring::place& at_values, std::uint32_t base) {
     using shape = forward_shape<HeadDim>;
     using memory = forward_memory<HeadDim>;
     using query_tile = typename memory::query_tile;
     using key_tile = typename memory::key_tile;
-    const pipeline::ring<shape::slots> key_ring{base + memory::key_ring}, value_ring{base + memory::value_ring};
-    typename pipeline::ring<shape::slots>::place at_keys, at_values;
+    const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full};
     const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) & 31;
     const int warp_row = 64 * group + static_cast<int>(threadIdx.x) / 32 % 4 * 16, g = lane / 4, t = lane % 4;
-    const index query_position = s.query_position + first_row + warp_row + g;
-    const auto arguments = c.arguments.from ? *c.arguments.from : c.arguments.value;
-    const query_tile queries{base + memory::queries + static_cast<std::uint32_t>(group * query_tile::size)};
+    const attention_segment s = block.s;
+    const index first_row = block.first_row, query_position = s.query_position + first_row + warp_row + g;
+    const int live_rows = block.live_rows, head = block.head;
     const std::uint64_t query_operand = queries.rows_from();
 
     score_tile<Pattern, shape::keys, Score, T> tile(c.numbers, head, s.document);
@@ -187,25 +225,23 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const attention_
         ptx::commit_products();
         started = true;
     };
+    const auto draw = [&](int entry) { tile.draw(query_position, s.key_position + static_cast<index>(entry & ~tested_tile) * shape::keys); };
     const auto make_scores = [&](int entry) {
         const int number = entry & ~tested_tile;
         const index first = static_cast<index>(number) * shape::keys;
         tile.place(query_position, s.key_position + first);
         if (entry & tested_tile) {
             const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
-            tile.test(arguments, s.ordinal, query_position, s.key_position + first, live_keys);
+            tile.test(c.arguments(), s.ordinal, query_position, s.key_position + first, live_keys);
         }
-        return tile.raise(query_position, s.key_position + first);
+        return tile.raise();
     };
 
-    // The second warpgroup lets the first begin.
-    constexpr int turn = 1;
-    if (group == 1) ptx::barrier_arrive(turn, 256);
-    ptx::mbarrier_wait(base + memory::query_full, 0);
     key_ring.wait_full(at_keys);
     int entry = entry_of();
     const bool any = entry != no_tile;
     if (any) {
+        draw(entry);
         ptx::fence_products();
         issue_scores();
         ptx::wait_products<0>();
@@ -219,14 +255,15 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const attention_
             key_ring.wait_full(at_keys);
             entry = entry_of();
             if (entry == no_tile) break;
-            ptx::barrier_wait(turn + group, 256);
+            draw(entry);
+            ptx::barrier_wait(first_turn + group, 256);
             ptx::pin(out);
             ptx::fence_products();
             issue_scores();
             value_ring.wait_full(at_values);
             ptx::fence_products();  // ptxas forgets the first one over the loop that waits
             issue_out();
-            ptx::barrier_arrive(turn + (group ^ 1), 256);
+            ptx::barrier_arrive(first_turn + (group ^ 1), 256);
             ptx::wait_products<1>();
             ptx::pin(tile.score);
             if (lane == 0) key_ring.free(at_keys);
@@ -245,10 +282,15 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const attention_
         issue_out();
         ptx::wait_products<0>();
         ptx::pin(out);
+        if (lane == 0) value_ring.free(at_values);
+        at_values.advance();
     } else {
 #pragma unroll
         for (int i = 0; i < HeadDim / 2; ++i) out[i] = 0;
     }
+
+    if (lane == 0) key_ring.free(at_keys);  // of the end's slot
+    at_keys.advance();
 
     // Out: rows g and g + 8 of a warp's 16, through the memory of its own queries.
     using O = std::remove_pointer_t<decltype(c.out)>;
@@ -304,30 +346,38 @@ __global__ void __launch_bounds__(forward_shape<HeadDim>::threads, 1)
     using memory = forward_memory<HeadDim>;
     extern __shared__ __align__(1024) unsigned char shared[];
     const std::uint32_t base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+    query_block* const blocks = reinterpret_cast<query_block*>(shared + memory::blocks);
+    const typename memory::work_ring work_ring{base + memory::work_full};
 
-    const attention_block block = c.blocks[1 + blockIdx.x];
-    if (block.segment < 0) return;
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(&c.queries);
         ptx::prefetch_tensor_map(&c.keys);
         ptx::prefetch_tensor_map(&c.values);
-        pipeline::ring<shape::slots>{base + memory::key_ring}.init(1, 4 * shape::groups);
-        pipeline::ring<shape::slots>{base + memory::value_ring}.init(1, 4 * shape::groups);
-        ptx::mbarrier_init(base + memory::query_full, 1);
+        typename memory::tile_ring{base + memory::key_full}.init(1, 4 * shape::groups);
+        typename memory::tile_ring{base + memory::value_full}.init(1, 4 * shape::groups);
+        work_ring.init(1, 4 * shape::groups);
         ptx::mbarrier_init(base + memory::ragged, 1);
         ptx::mbarrier_init_done();
     }
-    const attention_segment s = c.segments[block.segment];
-    const index first_row = static_cast<index>(block.block) * shape::queries;
-    const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
-    const int head = static_cast<int>(blockIdx.y);
     __syncthreads();
     if (threadIdx.x < 128) {
         ptx::give_registers<shape::copier_registers>();
-        if (threadIdx.x < 32) copy_forward<Pattern, HeadDim>(c, s, first_row, live_rows, head, base);
+        if (threadIdx.x < 32) copy_forward<Pattern, HeadDim>(c, blocks, base);
     } else {
         ptx::take_registers<shape::registers>();
-        multiply_forward<Pattern, HeadDim, Score, T>(c, s, first_row, live_rows, head, base);
+        const int group = static_cast<int>(threadIdx.x) / 128 - 1;
+        if (group == 1) ptx::barrier_arrive(first_turn, 256);  // the second warpgroup lets the first begin
+        typename memory::tile_ring::place at_keys, at_values;
+        for (typename memory::work_ring::place at;; at.advance()) {
+            work_ring.wait_full(at);
+            const query_block& block = blocks[at.slot];
+            if (block.head < 0) break;
+            const std::uint32_t queries = base + memory::queries + static_cast<std::uint32_t>(at.slot * memory::queries_size + group * memory::query_tile::size);
+            multiply_forward<Pattern, HeadDim, Score, T>(c, block, {queries}, at_keys, at_values, base);
+            ptx::fence_async_proxy();  // out was staged where the next queries arrive
+            __syncwarp();
+            if ((threadIdx.x & 31) == 0) work_ring.free(at);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include <longspan/cuda/detail/attention_tile.cuh>
+#include <longspan/cuda/hopper/detail/drop_bits.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -56,14 +57,16 @@ struct score_tile {
     float peak[2] = {nothing, nothing}, total[2] = {0, 0}, shrink[2] = {1, 1};
     rule_type rule;
     float factor;
-    philox_key drop_key{};
-    std::uint32_t drop_threshold;
-    index document;
-    int head;
+    drop_source source;
+    drop_bits<Score::dropout ? Keys / 2 : 32> kept;
 
-    __device__ __forceinline__ score_tile(const longspan::cuda::detail::score_numbers& n, int head_, index document_)
-        : rule(n, head_), factor(rule.factor()), drop_threshold(n.drop_threshold), document(document_), head(head_) {
-        if constexpr (Score::dropout) drop_key = n.site.key();
+    __device__ __forceinline__ score_tile(const longspan::cuda::detail::score_numbers& n, int head, index document)
+        : rule(n, head), factor(rule.factor()) {
+        if constexpr (Score::dropout) source = drop_source(n.site.key(), document, head, n.drop_threshold);
+    }
+    /// Before scores are there: which of them will be kept.
+    __device__ __forceinline__ void draw(index query, index first_key) {
+        if constexpr (Score::dropout) kept = {}, kept.draw_rows(source, query, first_key);
     }
 
     __device__ __forceinline__ void place(index query, index first_key) {
@@ -93,7 +96,7 @@ struct score_tile {
             }
     }
     /// Scores become probabilities; true where a peak of the warp moved, so that what was summed with it has to shrink.
-    __device__ __forceinline__ bool raise(index query, index first_key) {
+    __device__ __forceinline__ bool raise() {
         bool moved = false;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -123,10 +126,10 @@ struct score_tile {
                     float& x = score[4 * i + 2 * h + e];
                     x = ptx::exp2_fast(fmaf(x, factor, -from));
                     sum[e] += x;
+                    if constexpr (Score::dropout) x = kept.keeps(4 * i + 2 * h + e) ? x : 0.0f;
                 }
             total[h] = fmaf(total[h], shrink[h], sum[0] + sum[1]);
         }
-        if constexpr (Score::dropout) drop(query, first_key);
         return moved;
     }
     /// Rounds probabilities to the operand of the second product.
@@ -175,45 +178,6 @@ struct score_tile {
         __syncwarp();  // all four lanes have read what one of them replaces
         if constexpr (Score::dropout) result.weight *= n.keep_scale;
         return result;
-    }
-
-private:
-    /// What is dropped becomes 0; 16 keys of a query hang on one draw.
-    __device__ __forceinline__ void drop(index query, index first_key) {
-        const int lane = static_cast<int>(threadIdx.x) & 31, t = lane & 3;
-        const index group = floor_div(first_key, philox_group);
-        if (first_key == group * philox_group) {
-#pragma unroll
-            for (int h = 0; h < 2; ++h)
-#pragma unroll
-                for (int part = 0; part < Keys / 64; ++part) {
-                    const philox_block drawn = philox4x32(attention_map_counter(document, head, query + 8 * h, group + 4 * part + t), drop_key);
-#pragma unroll
-                    for (int i = 0; i < 4; ++i) {
-                        const int from = (lane & 28) + i;
-                        std::uint32_t low[2], high[2];
-                        for (int w = 0; w < 2; ++w) {
-                            low[w] = __shfl_sync(~0u, drawn.word[w], from);
-                            high[w] = __shfl_sync(~0u, drawn.word[2 + w], from);
-                        }
-                        const std::uint32_t bytes[2] = {(t & 2 ? low[1] : low[0]) >> (t % 2 * 16), (t & 2 ? high[1] : high[0]) >> (t % 2 * 16)};
-#pragma unroll
-                        for (int j = 0; j < 2; ++j)
-#pragma unroll
-                            for (int e = 0; e < 2; ++e) {
-                                float& x = score[4 * (2 * (4 * part + i) + j) + 2 * h + e];
-                                x = (bytes[j] >> (8 * e) & 255u) >= drop_threshold ? x : 0.0f;
-                            }
-                    }
-                }
-        } else {
-#pragma unroll
-            for (int i = 0; i < Keys / 2; ++i) {
-                const index key = first_key + i / 4 * 8 + 2 * t + i % 2, of = floor_div(key, philox_group);
-                const philox_block drawn = philox4x32(attention_map_counter(document, head, query + i / 2 % 2 * 8, of), drop_key);
-                if (byte_of(drawn, key - of * philox_group) < drop_threshold) score[i] = 0;
-            }
-        }
     }
 };
 
