@@ -36,8 +36,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
     const key_tile keys{base + memory::keys}, values{base + memory::values};
     const std::uint64_t key_rows = keys.rows_from(64 * group), value_rows = values.rows_from(64 * group);
     const std::uint64_t key_columns = keys.columns_from(shape::halves == 2 ? 64 * group : 0);
-    const index first_key = b.s.key_position + b.first_row + warp_key + g;
-    const bool ragged_keys = b.live_keys < shape::keys;
+    const auto first_key_of_lane = [&] { return b.s.key_position + b.first_row + warp_key + g; };  // asked where it is needed: no register kept
     int map = 0;
     [[maybe_unused]] philox_key drop_key{};
     if constexpr (Score::dropout) drop_key = c.numbers.site.key();
@@ -54,6 +53,21 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         [[maybe_unused]] drop_bits<Score::dropout ? queries / 2 : 32> kept;
         if constexpr (Score::dropout) {
             kept.draw_columns(drop_source(drop_key, b.s.document, head, c.numbers.drop_threshold), first_query, b.s.key_position + b.first_row + warp_key);
+        }
+        const auto masks_here = [&] {
+            const index first_key = first_key_of_lane();
+            quad_masks<queries> masks;
+            masks.draw([&](int half, int w) {
+                if (warp_key + g + 8 * half >= b.live_keys) return 0u;
+                return partial ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + 8 * half, first_query + 32 * w) : ~0u;
+            });
+            return masks;
+        };
+        // With heads of 128 registers are free only before there are scores.
+        constexpr bool masks_first = HeadDim == 128;
+        [[maybe_unused]] quad_masks<masks_first ? queries : 32> early;
+        if constexpr (masks_first) {
+            if (partial || b.live_keys < shape::keys) early = masks_here();
         }
         query_ring.wait_full(at);
         ptx::fence_products();
@@ -77,7 +91,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         ptx::pin(score);
         float slope[rule_type::plain ? 1 : queries / 2];
         if constexpr (!rule_type::plain) {
-            const int apart = static_cast<int>(first_query - first_key) + 2 * t;
+            const int apart = static_cast<int>(first_query - first_key_of_lane()) + 2 * t;
 #pragma unroll
             for (int i = 0; i < queries / 2; ++i) {
                 const float capped = rule.capped(score[i]);
@@ -97,11 +111,10 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
             score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
             score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.z));
         }
-        if (partial || ragged_keys) {
-            const quad_masks<queries> masks([&](int half, int w) {
-                if (warp_key + g + 8 * half >= b.live_keys) return 0u;
-                return partial ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + 8 * half, first_query + 32 * w) : ~0u;
-            });
+        if (partial || b.live_keys < shape::keys) {
+            quad_masks<queries> masks;
+            if constexpr (masks_first) masks = early;
+            else masks = masks_here();
 #pragma unroll
             for (int h = 0; h < 2; ++h)
 #pragma unroll

@@ -14,7 +14,8 @@ template <int HeadDim>
 struct backward_shape {
     static constexpr int groups = 2, keys = 64 * groups, queries = HeadDim == 64 ? 128 : 64;
     static constexpr int threads = 128 * (groups + 1), slots = 2;
-    static constexpr int mover_registers = 48, registers = 232;
+    static constexpr int mover_registers = 56, registers = 224;
+    static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
     // A warpgroup's part of dQ: 64 queries × 64 columns.
     static constexpr int halves = HeadDim / 64;
     static_assert(queries / 64 * halves == groups, "each warpgroup makes one part of dQ");

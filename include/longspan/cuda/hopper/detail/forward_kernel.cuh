@@ -14,6 +14,7 @@
 #include <longspan/cuda/hopper/detail/score_tile.cuh>
 #include <longspan/cuda/hopper/detail/swizzled_tile.cuh>
 #include <longspan/cuda/pipeline/ring.cuh>
+#include <longspan/cuda/pipeline/roles.hpp>
 #include <longspan/cuda/ptx/elect.cuh>
 #include <longspan/cuda/ptx/named_barrier.cuh>
 #include <longspan/cuda/ptx/setmaxnreg.cuh>
@@ -33,8 +34,8 @@ struct forward_shape {
     static constexpr int keys = HeadDim == 256 ? 64 : 128;         ///< of a tile: wide heads leave registers for 64
     static constexpr int threads = 128 * (groups + 1), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;     ///< the next block's queries arrive while this one's are in use
-    static constexpr int copier_registers = 48, registers = 232;
-    static_assert(128 * (copier_registers + groups * registers) <= 65536);
+    static constexpr int copier_registers = 40, registers = 232;
+    static_assert(pipeline::registers_suffice(copier_registers, groups, registers));
 };
 
 /// A block of queries of one head, as all warps see it; no head: the end.
@@ -195,9 +196,10 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full};
     const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) & 31;
     const int warp_row = 64 * group + static_cast<int>(threadIdx.x) / 32 % 4 * 16, g = lane / 4, t = lane % 4;
-    const attention_segment s = block.s;
-    const index first_row = block.first_row, query_position = s.query_position + first_row + warp_row + g;
-    const int live_rows = block.live_rows, head = block.head;
+    // What only tested tiles or the end need is asked of the block there: no registers carry it through the loop.
+    const attention_segment& s = block.s;
+    const auto query_position_of_lane = [&] { return s.query_position + block.first_row + warp_row + g; };
+    const int head = block.head;
     const std::uint64_t query_operand = queries.rows_from();
 
     score_tile<Pattern, shape::keys, Score, T> tile(c.numbers, head, s.document);
@@ -225,14 +227,15 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         ptx::commit_products();
         started = true;
     };
-    const auto draw = [&](int entry) { tile.draw(query_position, s.key_position + static_cast<index>(entry & ~tested_tile) * shape::keys); };
+    const auto draw = [&](int entry) {
+        if constexpr (Score::dropout) tile.draw(query_position_of_lane(), s.key_position + static_cast<index>(entry & ~tested_tile) * shape::keys);
+    };
     const auto make_scores = [&](int entry) {
-        const int number = entry & ~tested_tile;
-        const index first = static_cast<index>(number) * shape::keys;
-        tile.place(query_position, s.key_position + first);
+        const index first = static_cast<index>(entry & ~tested_tile) * shape::keys;
+        if constexpr (!decltype(tile)::rule_type::plain) tile.place(query_position_of_lane(), s.key_position + first);
         if (entry & tested_tile) {
             const int live_keys = static_cast<int>(s.key_count - first < shape::keys ? s.key_count - first : shape::keys);
-            tile.test(c.arguments(), s.ordinal, query_position, s.key_position + first, live_keys);
+            tile.test(c.arguments(), s.ordinal, query_position_of_lane(), s.key_position + first, live_keys);
         }
         return tile.raise();
     };
@@ -289,12 +292,14 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         for (int i = 0; i < HeadDim / 2; ++i) out[i] = 0;
     }
 
+    __syncwarp();  // every lane has read the entry
     if (lane == 0) key_ring.free(at_keys);  // of the end's slot
     at_keys.advance();
 
     // Out: rows g and g + 8 of a warp's 16, through the memory of its own queries.
     using O = std::remove_pointer_t<decltype(c.out)>;
-    const index row_begin = s.query_begin + first_row;
+    const index row_begin = s.query_begin + block.first_row;
+    const int live_rows = block.live_rows;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = warp_row + 8 * h + g;
@@ -316,7 +321,8 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     }
     if constexpr (sizeof(O) == 2) {
         if (c.merge) return;
-        const int own = warp_row % 64;  // rows of this warp in its warpgroup's tile
+        const tile::thread_place here;  // asked afresh: addresses are made here, not carried from block to block
+        const int own = here.warp % 4 * 16, lane = here.lane;  // rows of this warp in its warpgroup's tile
 #pragma unroll
         for (int d = 0; d < HeadDim / 8; d += 2) {
             const std::uint32_t at = queries.base + query_tile::offset(own + lane % 16, 8 * d + lane / 16 * 8);

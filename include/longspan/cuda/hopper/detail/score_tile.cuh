@@ -22,11 +22,11 @@ template <int Columns>
 struct quad_masks {
     static constexpr int words = Columns / 32, shares = (2 * words + 3) / 4;
     static_assert(Columns % 32 == 0);
-    std::uint32_t word[shares];
+    std::uint32_t word[shares] = {};
 
     /// `make(half, word)`: of row g + 8 · half.
     template <class Make>
-    __device__ __forceinline__ explicit quad_masks(const Make& make) {
+    __device__ __forceinline__ void draw(const Make& make) {
         const int t = static_cast<int>(threadIdx.x) & 3;
 #pragma unroll
         for (int i = 0; i < shares; ++i) {
@@ -80,7 +80,8 @@ struct score_tile {
         }
     }
     __device__ __forceinline__ void test(const typename Pattern::arguments& arguments, index ordinal, index query, index first_key, int live_keys) {
-        const quad_masks<Keys> masks([&](int half, int w) {
+        quad_masks<Keys> masks;
+        masks.draw([&](int half, int w) {
             return bits_of({0, live_keys}, 32 * w) & Pattern::key_bits(arguments, ordinal, query + 8 * half, first_key + 32 * w);
         });
 #pragma unroll
