@@ -11,7 +11,7 @@ namespace norm_test {
 
 namespace ls = longspan;
 using ls::index, ls::cuda::accumulate;  // index: not POSIX's
-using cuda_test::device_array, cuda_test::doubles, cuda_test::random_values, cuda_test::relative_error, cuda_test::same_bits;
+using cuda_test::check_rounded_once, cuda_test::device_array, cuda_test::doubles, cuda_test::random_values, cuda_test::relative_error, cuda_test::same_bits;
 
 namespace {
 
@@ -53,9 +53,7 @@ struct reference {
     }
 };
 
-/// A result in T is as good as the exact one rounded to T, but for sums in float.
-template <class T>
-constexpr double close = std::is_same_v<T, float> ? 1e-6 : 1.05 * (std::is_same_v<T, ls::bf16> ? 1.7e-3 : 2.2e-4);
+constexpr double sums = 1e-6;  // what sums in float cost
 
 /// Rows `apart` elements from one to the next.
 template <class T>
@@ -90,7 +88,7 @@ void norms(index rows) {
     const auto x_view = x_d.constants(rows, Width, apart);
     if constexpr (Centred) ls::cuda::layer_norm<Width>(stream, x_view, w_d.data(), b_d.data(), epsilon, y_d.view(rows, Width), mean.data(), rstd.data());
     else ls::cuda::rms_norm<Width>(stream, x_view, w_d.data(), epsilon, y_d.view(rows, Width), rstd.data());
-    CHECK(relative_error(doubles(y_d.get()), exact.y) <= close<T>);
+    check_rounded_once(y_d.get(), exact.y, sums);
     CHECK(relative_error(doubles(rstd.get()), exact.rstd) <= 1e-6);
     if constexpr (Centred) CHECK(relative_error(doubles(mean.get()), exact.mean) <= 2e-6);
 
@@ -108,7 +106,7 @@ void norms(index rows) {
         for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += Add == accumulate::yes ? doubles(before)[i] : 0;
         for (std::size_t i = 0; i < dw.size(); ++i) dw[i] += static_cast<double>(dw0[i]), db[i] += static_cast<double>(db0[i]);
         const auto dx_got = dx_d.get();
-        CHECK(relative_error(doubles(dx_got), dx) <= close<T>);
+        check_rounded_once(dx_got, dx, sums);
         CHECK(relative_error(doubles(dw_d.get()), dw) <= 2e-6);
         if constexpr (Centred) CHECK(relative_error(doubles(db_d.get()), db) <= 2e-6);
         else CHECK(same_bits(db_d.get(), db0));
@@ -179,13 +177,13 @@ TEST_CASE("cuda norm: heads of a projection's columns, in place") {
     device_array<float> rstd(rows * heads), dw(std::vector<float>(head, 0.5f));
     device_array<std::byte> workspace(static_cast<std::size_t>(ls::cuda::norm_workspace(head)));
     ls::cuda::head_norm<head>(stream, x_d.constants(rows, heads * head, apart), w_d.data(), epsilon, y.view(rows, heads * head), rstd.data());
-    CHECK(relative_error(doubles(y.get()), exact.y) <= close<ls::bf16>);
+    check_rounded_once(y.get(), exact.y, sums);
     CHECK(relative_error(doubles(rstd.get()), exact.rstd) <= 1e-6);
     ls::cuda::head_norm_backward<head>(stream, dx.constants(rows, heads * head), x_d.constants(rows, heads * head, apart), w_d.data(), rstd.data(),
                                        dx.view(rows, heads * head), dw.data(), workspace.data());
     std::vector<double> expected = exact.dw;
     for (double& v : expected) v += 0.5;
-    CHECK(relative_error(doubles(dx.get()), exact.dx) <= close<ls::bf16>);
+    check_rounded_once(dx.get(), exact.dx, sums);
     CHECK(relative_error(doubles(dw.get()), expected) <= 2e-6);
     CHECK(same_bits(gather(x_d.get(), heads * head, apart), x));
 }
@@ -224,7 +222,7 @@ TEST_CASE("cuda norm: rows that begin beyond 2^31 elements") {
     cudaMemcpy(got.data(), y.data() + (rows - 1) * width, width * sizeof(ls::bf16), cudaMemcpyDeviceToHost);
     const auto w_d = doubles(w.get());
     const reference exact(doubles(last), w_d, w_d, doubles(last), width, false);
-    CHECK(relative_error(doubles(got), exact.y) <= close<ls::bf16>);
+    check_rounded_once(got, exact.y, sums);
 }
 
 }  // namespace norm_test

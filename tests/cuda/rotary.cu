@@ -11,7 +11,7 @@ namespace rotary_test {
 
 namespace ls = longspan;
 using ls::index, ls::cuda::direction;  // index: not POSIX's
-using cuda_test::device_array, cuda_test::doubles, cuda_test::random_values, cuda_test::relative_error, cuda_test::same_bits;
+using cuda_test::check_rounded_once, cuda_test::device_array, cuda_test::doubles, cuda_test::random_values, cuda_test::relative_error, cuda_test::same_bits;
 
 TEST_CASE("cuda rotary: angles are exact at any position, documents of no and of one token among them") {
     constexpr index head = 16, half = head / 2, tokens = 77;
@@ -62,7 +62,7 @@ void turns(index rows, index heads) {
         }
         device_array<T> x_d(x), y(static_cast<std::size_t>(rows * width));
         ls::cuda::rotary<Head>(stream, x_d.constants(rows, width, apart), c_d.constants(rows, half), s_d.constants(rows, half), y.view(rows, width), way);
-        CHECK(relative_error(doubles(y.get()), exact) <= (std::is_same_v<T, float> ? 1e-7 : 1.05 * (std::is_same_v<T, ls::bf16> ? 1.7e-3 : 2.2e-4)));
+        check_rounded_once(y.get(), exact, 1e-7);
         // In place: the same bits, and nothing beside the heads.
         ls::cuda::rotary<Head>(stream, x_d.constants(rows, width, apart), c_d.constants(rows, half), s_d.constants(rows, half), x_d.view(rows, width, apart), way);
         const auto in_place = x_d.get(), apart_from = y.get();

@@ -131,6 +131,14 @@ template <class T>
     return size > 0 ? std::sqrt(difference / size) : std::sqrt(difference);
 }
 
+/// Holds a result against the exact values rounded once to T: an RMS error at most 1.05 times theirs; floats may be off by `sums`.
+template <class T>
+void check_rounded_once(const std::vector<T>& got, const std::vector<double>& exact, double sums) {
+    std::vector<T> rounded;
+    for (const double value : exact) rounded.push_back(longspan::from_compute<T>(static_cast<longspan::compute_t<T>>(value)));
+    CHECK(relative_error(doubles(got), exact) <= std::max(1.05 * relative_error(doubles(rounded), exact), sizeof(T) == sizeof(float) ? sums : 0.0));
+}
+
 /// Equal bit for bit, NaNs too.
 template <class T>
 [[nodiscard]] bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {

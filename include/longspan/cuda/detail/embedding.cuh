@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const std::int32_t* tokens, 
             if (!at.live) continue;
             X* const to = x.row(first + at.row) + at.place * n;
             if constexpr (std::is_same_v<W, X>) {
-                stored[k].store(to);
+                stored[k].store_once(to);
             } else {
                 float values[n];
 #pragma unroll
@@ -88,7 +88,7 @@ struct piece_places {
 /// CTA: (piece, columns); a thread owns a packet of columns. Rows of the tokens of a piece are summed in the order of their ids: while
 /// four are added, four are under way.
 template <index Width, class DX>
-__global__ void __launch_bounds__(256, 3) embedding_runs(matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, int piece_size,
+__global__ void __launch_bounds__(128, 6) embedding_runs(matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, int piece_size,
                                                          matrix_view<float> d_table, crossing_runs crossing) {
     constexpr int n = packet_elements<DX, Width>;
     constexpr int ahead = 4, at_once = 2;  // rows of dx in a half of what is under way, rows of the table
@@ -105,6 +105,13 @@ __global__ void __launch_bounds__(256, 3) embedding_runs(matrix_view<const DX> d
         for (int k = 0; k < ahead; ++k)
             if (base + k < count) rows[k].load(dx.row(places.token[base + k]) + c);
     };
+    // Rows of the table that sums will be added to start on their way to the second-level cache.
+    const auto announce = [&](int base) {
+        if (base >= piece_places::most || *reinterpret_cast<const std::uint32_t*>(places.end + base) == 0) return;
+#pragma unroll
+        for (int k = 0; k < ahead; ++k)
+            if (places.end[base + k] == run_end::add) asm volatile("prefetch.global.L2 [%0];" ::"l"(places.to[base + k] + c));
+    };
     fetch(even, 0);
     fetch(odd, ahead);
     for (int i = thread; i < count + 2; i += threads) {
@@ -117,6 +124,8 @@ __global__ void __launch_bounds__(256, 3) embedding_runs(matrix_view<const DX> d
         places.find_ends<Width>(i, count, piece, dx.rows, d_table, crossing, piece_size);
     __syncthreads();
 
+    announce(0);
+    announce(ahead);
     float sum[n] = {};
     const auto add = [&](const held_packet<DX, n>(&rows)[ahead], int base) {
         if (*reinterpret_cast<const std::uint32_t*>(places.end + base) == 0) {  // inside one run
@@ -147,8 +156,10 @@ __global__ void __launch_bounds__(256, 3) embedding_runs(matrix_view<const DX> d
     for (int base = 0; base < count; base += 2 * ahead) {
         add(even, base);
         fetch(even, base + 2 * ahead);
+        announce(base + 2 * ahead);
         add(odd, base + ahead);
         fetch(odd, base + 3 * ahead);
+        announce(base + 3 * ahead);
     }
 }
 
@@ -164,9 +175,17 @@ __global__ void __launch_bounds__(32 * crossing_warps) embedding_crossing(int pi
     __shared__ int runs[threads], found[crossing_warps];  // pieces where a run begins that goes on
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     index before = 0;  // items of earlier pieces
-    for (int base = 0; base < pieces; base += threads) {
+    constexpr int listed = 8;  // pieces whose ids a thread asks for at once
+    std::int32_t behind[listed];
+    for (int base = 0, turn = 0; base < pieces; base += threads, turn = (turn + 1) % listed) {
         const int mine = base + static_cast<int>(threadIdx.x);
-        const std::int32_t goes_on = mine < pieces ? crossing.behind[mine] : -1;
+        if (turn == 0) {
+#pragma unroll
+            for (int k = 0; k < listed; ++k) behind[k] = mine + k * threads < pieces ? crossing.behind[mine + k * threads] : -1;
+        }
+        const std::int32_t goes_on = behind[0];
+#pragma unroll
+        for (int k = 1; k < listed; ++k) behind[k - 1] = behind[k];
         const bool begins = goes_on >= 0 && goes_on < d_table.rows;
         const unsigned voted = __ballot_sync(0xffffffffu, begins);
         if (lane == 0) found[warp] = __popc(voted);
@@ -262,7 +281,7 @@ void embedding_backward(stream_ref stream, matrix_view<DX> dx, const std::int32_
     float* const rows = reinterpret_cast<float*>(workspace);
     auto* const ids = reinterpret_cast<std::int32_t*>(rows + 2 * pieces * Width);
     const detail::crossing_runs crossing{rows, ids, ids + pieces};
-    constexpr int threads = detail::even_share(Width / n, 256);
+    constexpr int threads = detail::even_share(Width / n, 128);
     const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(Width / n / threads));
     detail::embedding_runs<Width, element><<<grid, threads, 0, stream>>>(dx, tokens, sorted, static_cast<int>(size), d_table, crossing);
     detail::embedding_crossing<Width><<<detail::crossing_ctas, 32 * detail::crossing_warps, 0, stream>>>(static_cast<int>(pieces), d_table, crossing);

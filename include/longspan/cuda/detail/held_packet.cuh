@@ -4,7 +4,6 @@
 #pragma once
 
 #include <bit>
-#include <cstdint>
 #include <type_traits>
 
 #include <longspan/cuda/packet.cuh>
@@ -15,12 +14,15 @@ namespace longspan::cuda::detail {
 template <class T, int N>
 struct held_packet {
     static constexpr int size = N * static_cast<int>(sizeof(T));
-    using word = std::conditional_t<size == 16, uint4, std::conditional_t<size == 8, uint2, std::conditional_t<size == 4, std::uint32_t, std::uint16_t>>>;
+    using word = std::conditional_t<size == 16, uint4, std::conditional_t<size == 8, uint2, std::conditional_t<size == 4, unsigned, unsigned short>>>;
     static_assert(sizeof(word) == size);
     word bits;
 
     __device__ __forceinline__ void load(const T* from) { bits = *reinterpret_cast<const word*>(from); }
     __device__ __forceinline__ void store(T* to) const { *reinterpret_cast<word*>(to) = bits; }
+    /// The same for what nobody reads again soon: it makes no room in the caches at the cost of what they hold.
+    __device__ __forceinline__ void load_once(const T* from) { bits = __ldcs(reinterpret_cast<const word*>(from)); }
+    __device__ __forceinline__ void store_once(T* to) const { __stcs(reinterpret_cast<word*>(to), bits); }
     __device__ __forceinline__ float operator[](int i) const { return widen(std::bit_cast<packet<T, N>>(bits).value[i]); }
 };
 

@@ -11,6 +11,7 @@
 
 #include <longspan/cuda/check.cuh>
 #include <longspan/cuda/detail/loss_kernels.cuh>
+#include <longspan/cuda/ptx/cp_async.cuh>
 
 namespace longspan::cuda::detail {
 
@@ -100,14 +101,6 @@ __device__ inline void expect_mail(std::uint64_t*, int) {}
 __device__ inline void wait_for_mail(std::uint64_t*, int) {}
 #endif
 
-/// 16 bytes on their way into shared memory, past the registers and L1.
-__device__ inline void copy_ahead(float4* to, const float4* from) {
-    const auto there = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(there), "l"(from) : "memory");
-}
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 /// A flag that says: what was read before it was set may be written over. Values that have come are not changed by later writes,
 /// so it needs no fence.
 __device__ inline int load_flag(const int* flag) {
@@ -161,10 +154,12 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
             const float4* const from = reinterpret_cast<const float4*>(logits + row * stride);
 #pragma unroll
             for (int a = 0; a < split.fours; ++a)
-                if (exact || first + a * split.threads < reached)  // a partial four ends in the row's padding
-                    copy_ahead(&coming[a * split.threads + thread], from + first + a * split.threads);
+                if (exact || first + a * split.threads < reached) {
+                    const int four = first + a * split.threads;
+                    ptx::copy_first(ptx::shared_address(&coming[a * split.threads + thread]), from + four, four < whole ? 16 : 4 * tail);
+                }
         }
-        commit_copies();
+        ptx::commit_copies();
     };
     if (thread == 0) {
         then[0] = leads ? atomicAdd(claims.claimed, 2) : 0;
@@ -187,7 +182,7 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
         }
         float hit = 0;
         if (leads && target >= 0) hit = logits[row * stride + target];
-        wait_for_copies();
+        ptx::wait_copies<0>();
         float4 z[split.fours];
         softmax_part mine{-INFINITY, 0, 0};
         float base = 0;

@@ -5,7 +5,8 @@
 //     dx = rstd · (g − mean(g) − x̂·mean(g·x̂))          (RMSNorm: without mean(g))
 //     dw = Σ over rows of dy·x̂          db = Σ over rows of dy
 //
-// A CTA walks its part of the rows and keeps the columns' sums in registers; groups of rows of a CTA meet in shared memory.
+// A CTA walks its part of the rows and keeps the columns' sums in registers; dy and x are read once from memory and twice from
+// where they wait. Groups of rows of a CTA meet in shared memory.
 #pragma once
 
 #include <longspan/cuda/detail/norm_rows.cuh>
@@ -26,88 +27,100 @@ struct norm_backward_call {
     float* parts = nullptr;       // [norm_parts, 1 or 2, Width]: of dw, and of db
 };
 
-template <index Width, class DY, class X, class W, class DX>
-struct norm_backward_shape : row_shape<Width, 3, DY, X, W, DX> {
-    using base = row_shape<Width, 3, DY, X, W, DX>;
-    /// Rows too wide for registers are read when they are due, and their weights each time.
-    static constexpr bool ahead = base::each <= 3;
-    static constexpr int resident = base::each <= 2 ? 2 : 1;
+template <index Width, bool Add, class DY, class X, class W, class DX>
+struct norm_backward_shape : row_shape<Width, 3, DY, X, DX> {
+    using base = row_shape<Width, 3, DY, X, DX>;
+    using parameters = held_parameters<W, base::n>;
+    static constexpr int stages =
+        stages_within(96 << 10, bytes{base::each} * norm_threads * base::n * (sizeof(DY) + sizeof(X) + (Add ? sizeof(DX) : 0)));
+    static constexpr bool keeps_weights = base::each * parameters::size <= 96;  // bytes of registers
+    static constexpr int resident = base::each <= 3 ? 2 : 1;
     static constexpr index ctas = norm_parts / 2 * resident;
+    using dy_source = row_source<base, stages, DY>;
+    using x_source = row_source<base, stages, X>;
+    using before_source = row_source<base, stages, DX>;
+    static constexpr int rows_memory = dy_source::size + x_source::size + (Add ? before_source::size : 0);
+    static constexpr int memory = rows_memory > int{Width * sizeof(float)} ? rows_memory : int{Width * sizeof(float)};
 };
 
 template <index Width, bool Centred, bool Add, class DY, class X, class W, class DX>
-__global__ void __launch_bounds__(norm_threads, norm_backward_shape<Width, DY, X, W, DX>::resident)
+__global__ void __launch_bounds__(norm_threads, norm_backward_shape<Width, Add, DY, X, W, DX>::resident)
     norm_backward_kernel(const __grid_constant__ norm_backward_call<DY, X, W, DX> call) {
-    using shape = norm_backward_shape<Width, DY, X, W, DX>;
-    constexpr int n = shape::n, each = shape::each;
+    using shape = norm_backward_shape<Width, Add, DY, X, W, DX>;
+    constexpr int n = shape::n, each = shape::each, stages = shape::stages;
     constexpr int sums = Centred ? 2 : 1;
+    extern __shared__ uint4 rows_coming[];
     const int lane = static_cast<int>(threadIdx.x) % shape::lanes, group = static_cast<int>(threadIdx.x) / shape::lanes;
-    float w[shape::ahead ? each : 1][n] = {}, total[sums][each][n] = {};
-    if constexpr (shape::ahead) {
+    auto* const memory = reinterpret_cast<std::byte*>(rows_coming);
+    typename shape::dy_source dy_rows(memory);
+    typename shape::x_source x_rows(memory + shape::dy_source::size);
+    typename shape::before_source before_rows(memory + shape::dy_source::size + shape::x_source::size);
+    typename shape::parameters weight[shape::keeps_weights ? each : 1];
+    float total[sums][each][n] = {};
+    if constexpr (shape::keeps_weights) {
 #pragma unroll
         for (int k = 0; k < each; ++k) {
-            if (shape::has(lane, k)) read(call.weight + shape::column(lane, k), w[k]);
+            if (shape::has(lane, k)) weight[k].load(call.weight + shape::column(lane, k));
         }
     }
-    struct held {
-        held_row<shape, DY> dy;
-        held_row<shape, X> x;
-        held_row<shape, DX> before;
-        float rstd, mean;
-    };
-    const auto load = [&](index r, held& to) {
-        to.rstd = 0, to.mean = 0;
-        if (r >= call.rows) return;
-        to.dy.load(call.dy.template row<Width>(r), lane);
-        to.x.load(call.x.template row<Width>(r), lane);
-        if constexpr (Add) to.before.load(call.dx.template row<Width>(r), lane);
-        to.rstd = call.rstd[r];
-        if constexpr (Centred) to.mean = call.mean[r];
+    const auto ask = [&](int slot, index r) {
+        const bool live = r < call.rows;
+        dy_rows.ask(slot, call.dy.template row<Width>(live ? r : 0), lane, live);
+        x_rows.ask(slot, call.x.template row<Width>(live ? r : 0), lane, live);
+        if constexpr (Add) before_rows.ask(slot, call.dx.template row<Width>(live ? r : 0), lane, live);
+        if constexpr (stages > 1) ptx::commit_copies();
     };
     const index step = gridDim.x * index{shape::rows};
-    held next{};
-    if constexpr (shape::ahead) load(blockIdx.x * index{shape::rows} + group, next);
-    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step) {
-        const index r = base + group;
-        held now = next;
-        if constexpr (shape::ahead) load(r + step, next);
-        else load(r, now);
-        float g[each][n], x[each][n];
+    index r = blockIdx.x * index{shape::rows} + group;
+    for (int s = 0; s < stages - 1; ++s) ask(s, r + s * step);
+    int slot = 0, turn = 0;
+    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step, r += step, slot = slot == stages - 1 ? 0 : slot + 1) {
+        const bool live = r < call.rows;
+        const float rstd = live ? call.rstd[r] : 0.0f, shift = Centred && live ? -rstd * call.mean[r] : 0.0f;
+        ask(slot == 0 ? stages - 1 : slot - 1, r + (stages - 1) * step);
+        if constexpr (stages > 1) ptx::wait_copies<stages - 1>();
         float2 means = make_float2(0, 0);
 #pragma unroll
         for (int k = 0; k < each; ++k) {
-            if constexpr (!shape::ahead) {
-                if (shape::has(lane, k)) read(call.weight + shape::column(lane, k), w[0]);
-            }
+            if (!shape::has(lane, k)) continue;
+            const int w = shape::keeps_weights ? k : 0;
+            if constexpr (!shape::keeps_weights) weight[0].load(call.weight + shape::column(lane, k));
+            const auto dy = dy_rows.get(slot, lane, k);
+            const auto x = x_rows.get(slot, lane, k);
 #pragma unroll
             for (int j = 0; j < n; ++j) {
-                const float dy = r < call.rows ? now.dy.of(lane, k, j) : 0.0f;
-                x[k][j] = r < call.rows ? (now.x.of(lane, k, j) - now.mean) * now.rstd : 0.0f;
-                total[0][k][j] = fmaf(dy, x[k][j], total[0][k][j]);
-                if constexpr (Centred) total[1][k][j] += dy;
-                g[k][j] = dy * w[shape::ahead ? k : 0][j];
-                means.x = fmaf(g[k][j], x[k][j], means.x);
-                if constexpr (Centred) means.y += g[k][j];
+                const float hat = fmaf(x[j], rstd, shift), g = dy[j] * weight[w][j];
+                total[0][k][j] = fmaf(dy[j], hat, total[0][k][j]);
+                if constexpr (Centred) total[1][k][j] += dy[j];
+                means.x = fmaf(g, hat, means.x);
+                if constexpr (Centred) means.y += g;
             }
         }
-        means = sum_over_lanes<shape::lanes>(means);
+        means = sum_over_lanes<shape::lanes>(means, turn);
         means.x /= static_cast<float>(Width);
         means.y /= static_cast<float>(Width);
-        if (r >= call.rows) continue;
+        if (!live) continue;
 #pragma unroll
         for (int k = 0; k < each; ++k) {
             if (!shape::has(lane, k)) continue;
+            const int w = shape::keeps_weights ? k : 0;
+            if constexpr (!shape::keeps_weights) weight[0].load(call.weight + shape::column(lane, k));
+            const auto dy = dy_rows.get(slot, lane, k);
+            const auto x = x_rows.get(slot, lane, k);
+            const auto before = before_rows.get(slot, lane, k);
             float result[n];
 #pragma unroll
             for (int j = 0; j < n; ++j) {
-                const float inner = fmaf(-x[k][j], means.x, Centred ? g[k][j] - means.y : g[k][j]);
-                result[j] = Add ? fmaf(now.rstd, inner, now.before.of(lane, k, j)) : now.rstd * inner;
+                const float g = Centred ? fmaf(dy[j], weight[w][j], -means.y) : dy[j] * weight[w][j];
+                const float inner = fmaf(-fmaf(x[j], rstd, shift), means.x, g);
+                result[j] = Add ? fmaf(rstd, inner, before[j]) : rstd * inner;
             }
             write(call.dx.template row<Width>(r) + shape::column(lane, k), result);
         }
     }
-    // The groups' sums, one group after the other.
-    __shared__ float row[Width];
+    // The groups' sums, one group after the other, where rows have been waited for.
+    if constexpr (stages > 1) ptx::wait_copies<0>();
+    auto* const row = reinterpret_cast<float*>(memory);
     for (int s = 0; s < sums; ++s) {
         for (int g = 0; g < shape::rows; ++g) {
             __syncthreads();
@@ -152,14 +165,14 @@ void norm_backward(const char* op, stream_ref stream, matrix_view<DY> dy, matrix
                    matrix_view<DX> dx, float* dweight, float* dbias, std::byte* workspace, index heads = 1) {
     using dy_element = std::remove_const_t<DY>;
     using x_element = std::remove_const_t<X>;
-    using shape = norm_backward_shape<Width, dy_element, x_element, W, DX>;
+    using shape = norm_backward_shape<Width, Add == accumulate::yes, dy_element, x_element, W, DX>;
     constexpr index n = shape::n;
     static_assert(Width * sizeof(float) <= 48 * 1024, "norm backward: rows of at most 12,288 elements");
     expect_view(op, "dy", dy, x.rows, heads * Width, n * index{sizeof(DY)});
     expect_view(op, "x", x, x.rows, heads * Width, n * index{sizeof(X)});
     expect_view(op, "dx", dx, x.rows, heads * Width, n * index{sizeof(DX)});
     if (x.rows == 0) return;
-    expect_pointer(op, "the weight", weight, n * index{sizeof(W)});
+    expect_pointer(op, "the weight", weight, packet_alignment<W, n>);
     expect_pointer(op, "rstd", rstd, sizeof(float));
     expect_pointer(op, "dweight", dweight, sizeof(float));
     expect_pointer(op, "workspace", workspace, 16);
@@ -174,8 +187,7 @@ void norm_backward(const char* op, stream_ref stream, matrix_view<DY> dy, matrix
     call.rows = x.rows * heads;
     call.parts = reinterpret_cast<float*>(workspace);
     const index wanted = ceil_div(call.rows, shape::rows), ctas = wanted < shape::ctas ? wanted : shape::ctas;
-    norm_backward_kernel<Width, Centred, Add == accumulate::yes, dy_element, x_element, W, DX>
-        <<<static_cast<unsigned>(ctas), norm_threads, 0, stream>>>(call);
+    launch_rows(op, stream, norm_backward_kernel<Width, Centred, Add == accumulate::yes, dy_element, x_element, W, DX>, ctas, shape::memory, call);
     norm_parts_kernel<Width, sums><<<static_cast<unsigned>(ceil_div(sums * Width, 32)), norm_threads, 0, stream>>>(call.parts, ctas, dweight, dbias);
     check_launch(op);
 }

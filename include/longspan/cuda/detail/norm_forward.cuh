@@ -24,44 +24,70 @@ struct norm_call {
 };
 
 template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
-__global__ void __launch_bounds__(norm_threads, 2) norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
-    using shape = row_shape<Width, 4, X, B, R, W, Y>;
-    constexpr int n = shape::n, each = shape::each;
-    constexpr bool ahead = each <= 4;
+struct norm_shape : row_shape<Width, 3, X, B, R, Y> {
+    using base = row_shape<Width, 3, X, B, R, Y>;
+    using parameters = held_parameters<W, base::n>;
+    static constexpr int stages = stages_within(48 << 10, bytes{base::each} * norm_threads * base::n * (sizeof(X) + (Sum ? sizeof(B) : 0)));
+    static constexpr int resident = base::each > 3 ? 2 : Centred ? 3 : 4;  // thread blocks of a multiprocessor
+    static constexpr bool keeps_weights = base::each * parameters::size * (Centred ? 2 : 1) <= 64;  // bytes of registers
+    using x_source = row_source<base, stages, X>;
+    using branch_source = row_source<base, stages, B>;
+    static constexpr int memory = x_source::size + (Sum ? branch_source::size : 0);
+};
+
+template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
+__global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, X, B, R, W, Y>::resident)
+    norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
+    using shape = norm_shape<Width, Centred, Sum, X, B, R, W, Y>;
+    constexpr int n = shape::n, each = shape::each, stages = shape::stages;
+    extern __shared__ uint4 rows_coming[];
     const int lane = static_cast<int>(threadIdx.x) % shape::lanes;
-    struct held {
-        held_row<shape, X> x;
-        held_row<shape, B> branch;
+    typename shape::x_source x_rows(reinterpret_cast<std::byte*>(rows_coming));
+    typename shape::branch_source branch_rows(reinterpret_cast<std::byte*>(rows_coming) + shape::x_source::size);
+    typename shape::parameters weight[shape::keeps_weights ? each : 1], bias[shape::keeps_weights ? each : 1];
+    const auto load_weights = [&](int to, int k) {
+        weight[to].load(call.weight + shape::column(lane, k));
+        if constexpr (Centred) bias[to].load(call.bias + shape::column(lane, k));
     };
-    const auto load = [&](index r, held& to) {
-        if (r >= call.rows) return;
-        to.x.load(call.x.template row<Width>(r), lane);
-        if constexpr (Sum) to.branch.load(call.branch.template row<Width>(r), lane);
+    if constexpr (shape::keeps_weights) {
+#pragma unroll
+        for (int k = 0; k < each; ++k) {
+            if (shape::has(lane, k)) load_weights(k, k);
+        }
+    }
+    const auto ask = [&](int slot, index r) {
+        const bool live = r < call.rows;
+        x_rows.ask(slot, call.x.template row<Width>(live ? r : 0), lane, live);
+        if constexpr (Sum) branch_rows.ask(slot, call.branch.template row<Width>(live ? r : 0), lane, live);
+        if constexpr (stages > 1) ptx::commit_copies();
     };
     const index step = gridDim.x * index{shape::rows};
     index r = blockIdx.x * index{shape::rows} + threadIdx.x / shape::lanes;
-    held next{};
-    if constexpr (ahead) load(r, next);
-    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step, r += step) {
-        held now = next;
-        if constexpr (ahead) load(r + step, next);
-        else load(r, now);
+    for (int s = 0; s < stages - 1; ++s) ask(s, r + s * step);
+    int slot = 0, turn = 0;
+    for (index base = blockIdx.x * index{shape::rows}; base < call.rows; base += step, r += step, slot = slot == stages - 1 ? 0 : slot + 1) {
+        ask(slot == 0 ? stages - 1 : slot - 1, r + (stages - 1) * step);
+        if constexpr (stages > 1) ptx::wait_copies<stages - 1>();
         const bool live = r < call.rows;
         float x[each][n];
         float mean = 0;
 #pragma unroll
         for (int k = 0; k < each; ++k) {
+            const auto x_packet = x_rows.get(slot, lane, k);
 #pragma unroll
-            for (int j = 0; j < n; ++j) {
-                x[k][j] = live ? now.x.of(lane, k, j) : 0.0f;
-                if constexpr (Sum) x[k][j] = live ? widen(narrow<R>(x[k][j] + now.branch.of(lane, k, j))) : 0.0f;
-                if constexpr (Centred) mean += x[k][j];
-            }
+            for (int j = 0; j < n; ++j) x[k][j] = x_packet[j];
             if constexpr (Sum) {
+                const auto branch = branch_rows.get(slot, lane, k);
+#pragma unroll
+                for (int j = 0; j < n; ++j) x[k][j] = widen(narrow<R>(x[k][j] + branch[j]));
                 if (live && shape::has(lane, k)) write(call.sum.template row<Width>(r) + shape::column(lane, k), x[k]);
             }
+            if constexpr (Centred) {
+#pragma unroll
+                for (int j = 0; j < n; ++j) mean += x[k][j];
+            }
         }
-        if constexpr (Centred) mean = sum_over_lanes<shape::lanes>(mean) / static_cast<float>(Width);
+        if constexpr (Centred) mean = sum_over_lanes<shape::lanes>(mean, turn) / static_cast<float>(Width);
         float squares = 0;
 #pragma unroll
         for (int k = 0; k < each; ++k) {
@@ -72,7 +98,7 @@ __global__ void __launch_bounds__(norm_threads, 2) norm_kernel(const __grid_cons
                 squares = fmaf(x[k][j], x[k][j], squares);
             }
         }
-        const float rstd = 1.0f / sqrtf(sum_over_lanes<shape::lanes>(squares) / static_cast<float>(Width) + call.epsilon);
+        const float rstd = 1.0f / sqrtf(sum_over_lanes<shape::lanes>(squares, turn) / static_cast<float>(Width) + call.epsilon);
         if (!live) continue;
         if (lane == 0) {
             call.rstd[r] = rstd;
@@ -81,13 +107,11 @@ __global__ void __launch_bounds__(norm_threads, 2) norm_kernel(const __grid_cons
 #pragma unroll
         for (int k = 0; k < each; ++k) {
             if (!shape::has(lane, k)) continue;
-            const int c = shape::column(lane, k);
-            float w[n], b[n] = {};
-            read(call.weight + c, w);
-            if constexpr (Centred) read(call.bias + c, b);
+            const int w = shape::keeps_weights ? k : 0;
+            if constexpr (!shape::keeps_weights) load_weights(0, k);
 #pragma unroll
-            for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf(x[k][j] * rstd, w[j], b[j]) : x[k][j] * rstd * w[j];
-            write(call.y.template row<Width>(r) + c, x[k]);
+            for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf(x[k][j] * rstd, weight[w][j], bias[w][j]) : x[k][j] * rstd * weight[w][j];
+            write(call.y.template row<Width>(r) + shape::column(lane, k), x[k]);
         }
     }
 }
@@ -97,7 +121,7 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
                   double epsilon, matrix_view<Y> y, float* mean, float* rstd, index heads = 1) {
     using x_element = std::remove_const_t<X>;
     using b_element = std::remove_const_t<B>;
-    using shape = row_shape<Width, 4, x_element, b_element, R, W, Y>;
+    using shape = norm_shape<Width, Centred, Sum, x_element, b_element, R, W, Y>;
     constexpr index n = shape::n;
     expect_view(op, "x", x, x.rows, heads * Width, n * index{sizeof(X)});
     expect_view(op, "y", y, x.rows, heads * Width, n * index{sizeof(Y)});
@@ -106,10 +130,10 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
         expect_view(op, "the sum", sum, x.rows, Width, n * index{sizeof(R)});
     }
     if (x.rows == 0) return;
-    expect_pointer(op, "the weight", weight, n * index{sizeof(W)});
+    expect_pointer(op, "the weight", weight, packet_alignment<W, n>);
     expect_pointer(op, "rstd", rstd, sizeof(float));
     if constexpr (Centred) {
-        expect_pointer(op, "the bias", bias, n * index{sizeof(W)});
+        expect_pointer(op, "the bias", bias, packet_alignment<W, n>);
         expect_pointer(op, "mean", mean, sizeof(float));
     }
     norm_call<x_element, b_element, R, W, Y> call;
@@ -119,9 +143,8 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
     call.weight = weight, call.bias = bias, call.mean = mean, call.rstd = rstd;
     call.rows = x.rows * heads;
     call.epsilon = static_cast<float>(epsilon);
-    const index wanted = ceil_div(call.rows, shape::rows), ctas = wanted < 2 * norm_parts ? wanted : 2 * norm_parts;
-    norm_kernel<Width, Centred, Sum, x_element, b_element, R, W, Y><<<static_cast<unsigned>(ctas), norm_threads, 0, stream>>>(call);
-    check_launch(op);
+    const index wanted = ceil_div(call.rows, shape::rows), most = norm_parts / 2 * shape::resident;
+    launch_rows(op, stream, norm_kernel<Width, Centred, Sum, x_element, b_element, R, W, Y>, wanted < most ? wanted : most, shape::memory, call);
 }
 
 }  // namespace detail

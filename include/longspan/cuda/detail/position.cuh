@@ -13,12 +13,12 @@ namespace longspan::cuda {
 
 namespace detail {
 
-/// Two batches of four packets a thread, for one look at the pieces.
+/// Four batches of two packets a thread, for one look at the pieces.
 template <index Width, int N>
-using learned_split = row_split<Width / N, 4, 2>;
+using learned_split = row_split<Width / N, 2, 4>;
 
 template <index Width, class W, class X>
-__global__ void __launch_bounds__(256) add_learned_kernel(device_pieces pieces, matrix_view<const W> table, matrix_view<X> x) {
+__global__ void __launch_bounds__(256, 6) add_learned_kernel(device_pieces pieces, matrix_view<const W> table, matrix_view<X> x) {
     constexpr int n = common_packet<Width, W, X>;
     using split = learned_split<Width, n>;
     __shared__ row_pieces<split::rows> of;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(256) add_learned_kernel(device_pieces pieces, 
 #pragma unroll
         for (int k = 0; k < split::ahead; ++k) {
             const auto at = split::of(batch, k, rows);
-            if (at.live) onto[k].load(x.row(first + at.row) + at.place * n);
+            if (at.live) onto[k].load_once(x.row(first + at.row) + at.place * n);
         }
         if (batch == 0) {  // while the first loads are under way
             if (threadIdx.x < 32) of.find(pieces, first, rows);
@@ -56,23 +56,27 @@ __global__ void __launch_bounds__(256) add_learned_kernel(device_pieces pieces, 
     }
 }
 
-/// Threads of a CTA of the backward: rows of the table × packets of columns.
+/// Threads of a CTA of the backward: rows of the table × packets of columns. As few as a row asks for, so that thread blocks come in
+/// whole waves of a GPU where a table is small.
 template <index Packets>
 struct learned_share {
     static constexpr int columns = Packets < 256 ? static_cast<int>(Packets) : 256;
-    static constexpr int rows = 256 / columns;
+    static constexpr int threads = static_cast<int>(round_up(columns, 32));
+    static constexpr int rows = threads / columns;
 };
 
-/// A thread owns a packet of one row of the table. CTA: (rows, columns). The pieces that reach its rows are picked out 256 at a time.
+/// A thread owns a packet of one row of the table. CTA: (rows, columns). The pieces that reach its rows are picked out a
+/// thread each.
 template <index Width, class DX>
-__global__ void __launch_bounds__(256) learned_backward_kernel(device_pieces pieces, index tokens, matrix_view<const DX> dx, matrix_view<float> d_table) {
+__global__ void __launch_bounds__(learned_share<Width / packet_elements<DX, Width>>::threads, 768 / learned_share<Width / packet_elements<DX, Width>>::threads)
+    learned_backward_kernel(device_pieces pieces, index tokens, matrix_view<const DX> dx, matrix_view<float> d_table) {
     constexpr int n = packet_elements<DX, Width>;
     using share = learned_share<Width / n>;
-    constexpr int ahead = 8;
-    __shared__ index origin[256];                  // of the pieces at hand; row p of the table is token origin + p
-    __shared__ int first_row[256], end_row[256];   // rows of the CTA which they reach
-    __shared__ index end[256];
-    __shared__ int found[8];
+    constexpr int ahead = 8, threads = share::threads, warps = threads / 32;
+    __shared__ index origin[threads];                      // of the pieces at hand; row p of the table is token origin + p
+    __shared__ int first_row[threads], end_row[threads];   // rows of the CTA which they reach
+    __shared__ index end[threads];
+    __shared__ int found[warps];
     __shared__ bool around;  // a piece goes round the table
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int r = static_cast<int>(threadIdx.x) / share::columns;
@@ -81,7 +85,7 @@ __global__ void __launch_bounds__(256) learned_backward_kernel(device_pieces pie
     const bool live = r < share::rows && row < d_table.rows && c < Width;
     float sum[n] = {};
     if (live) read(d_table.row(row) + c, sum);
-    for (index base = 0; base < pieces.count; base += 256) {
+    for (index base = 0; base < pieces.count; base += threads) {
         const index i = base + threadIdx.x;
         bool reaches = false, wraps = false;
         index from = 0, to = 0, start = 0;
@@ -99,7 +103,7 @@ __global__ void __launch_bounds__(256) learned_backward_kernel(device_pieces pie
         if (lane == 0) found[warp] = __popc(mine);
         __syncthreads();
         int place = __popc(mine & ((1u << lane) - 1)), count = 0;
-        for (int w = 0; w < 8; ++w) {
+        for (int w = 0; w < warps; ++w) {
             if (w < warp) place += found[w];
             count += found[w];
         }
@@ -203,7 +207,7 @@ void learned_positions_backward(stream_ref stream, const piece_table& pieces, ma
     if (dx.rows == 0 || d_table.rows == 0) return;
     using share = detail::learned_share<Width / n>;
     const dim3 grid(static_cast<unsigned>(ceil_div(d_table.rows, share::rows)), static_cast<unsigned>(ceil_div(Width / n, share::columns)));
-    detail::learned_backward_kernel<Width, element><<<grid, 256, 0, stream>>>(pieces, dx.rows, dx, d_table);
+    detail::learned_backward_kernel<Width, element><<<grid, share::threads, 0, stream>>>(pieces, dx.rows, dx, d_table);
     check_launch(op);
 }
 

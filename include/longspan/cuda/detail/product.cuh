@@ -47,7 +47,7 @@ struct product {
     std::int64_t lda = 0, ldb = 0, ldc = 0, ldd = 0, ldaux = 0;
     std::int64_t align_a = 0, align_b = 0, align_c = 0, align_d = 0;  ///< bytes: 256, 16, or an element
     std::int64_t workspace = gemm_workspace;                   ///< bytes that the choice may use
-    std::int64_t tile = 0, cluster = 0;                        ///< of a kernel named in advance (cublasLtMatmulTile_t, ...), or 0
+    std::int64_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;        ///< the first answer of this tile is taken, if one of eight has it
 
     friend bool operator==(const product&, const product&) = default;
 
@@ -59,7 +59,6 @@ struct product {
         f("epilogue", p.epilogue), f("add", p.add), f("factors_on_device", p.factors_on_device), f("lda", p.lda), f("ldb", p.ldb), f("ldc", p.ldc), f("ldd", p.ldd);
         f("ldaux", p.ldaux), f("align_a", p.align_a), f("align_b", p.align_b), f("align_c", p.align_c);
         f("align_d", p.align_d), f("workspace", p.workspace), f("tile", p.tile);
-        f("cluster", p.cluster);
     }
     [[nodiscard]] std::uint64_t hash() const {
         std::uint64_t sum = 0xcbf29ce484222325u;
@@ -124,13 +123,16 @@ public:
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(shape_.align_b));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(shape_.align_c));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(shape_.align_d));
-        cublasLtMatmulHeuristicResult_t answer;
-        std::memset(&answer, 0, sizeof answer);
-        int answers = 0;
-        check_blas(cublasLtMatmulAlgoGetHeuristic(handle, &description_, &a_, &b_, &c_, &d_, &preference, 1, &answer, &answers), op, shape_.text());
-        check_blas(answers == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : answer.state, op, shape_.text());
-        algorithm_ = answer.algo;
-        if (shape_.tile != 0) name_kernel(handle);
+        cublasLtMatmulHeuristicResult_t answers[8];
+        std::memset(answers, 0, sizeof answers);
+        const int wanted = shape_.tile == CUBLASLT_MATMUL_TILE_UNDEFINED ? 1 : 8;
+        int count = 0;
+        check_blas(cublasLtMatmulAlgoGetHeuristic(handle, &description_, &a_, &b_, &c_, &d_, &preference, wanted, answers, &count), op, shape_.text());
+        int taken = 0;
+        while (taken < count && wanted > 1 && tile_of(answers[taken].algo) != shape_.tile) ++taken;
+        if (taken == count) taken = 0;
+        check_blas(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : answers[taken].state, op, shape_.text());
+        algorithm_ = answers[taken].algo;
     }
 
     /// Takes a choice made before; throws device_error when the library refuses it for this product.
@@ -171,22 +173,11 @@ private:
         return (shape_.epilogue & (CUBLASLT_EPILOGUE_BIAS | gradient_of_bias | CUBLASLT_EPILOGUE_BGRADA | CUBLASLT_EPILOGUE_BGRADB)) != 0;
     }
     [[nodiscard]] bool has_aux() const { return (shape_.epilogue & 128) != 0; }  // the bit of every ..._AUX and of DGELU
-    /// The first answer with another tile and cluster, its depth not split; the first answer stays where the library has no such.
-    void name_kernel(cublasLtHandle_t handle) {
-        cublasLtMatmulAlgo_t named = algorithm_;
-        bool taken = true;
-        const auto configure = [&](cublasLtMatmulAlgoConfigAttributes_t name, auto value) {
-            taken = taken && cublasLtMatmulAlgoConfigSetAttribute(&named, name, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
-        };
-        configure(CUBLASLT_ALGO_CONFIG_TILE_ID, static_cast<std::uint32_t>(shape_.tile));
-        configure(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, static_cast<std::uint16_t>(shape_.cluster));
-        configure(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, std::int32_t{1});
-        configure(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
-        cublasLtMatmulHeuristicResult_t answer;
-        std::memset(&answer, 0, sizeof answer);
-        taken = taken && cublasLtMatmulAlgoCheck(handle, &description_, &a_, &b_, &c_, &d_, &named, &answer) == CUBLAS_STATUS_SUCCESS &&
-                static_cast<std::int64_t>(answer.workspaceSize) <= shape_.workspace;
-        if (taken) algorithm_ = named;
+    [[nodiscard]] static std::int64_t tile_of(const cublasLtMatmulAlgo_t& algorithm) {
+        std::uint32_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;
+        std::size_t written = 0;
+        check_blas(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written), "describing a product");
+        return tile;
     }
     template <class T>
     void set(cublasLtMatmulDescAttributes_t name, T value) {
