@@ -103,7 +103,8 @@ void norms(index rows) {
                                                     dw_d.data(), workspace.data());
         }
         std::vector<double> dx = exact.dx, dw = exact.dw, db = exact.db;
-        for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += Add == accumulate::yes ? doubles(before)[i] : 0;
+        const std::vector<double> onto = doubles(before);
+        for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += Add == accumulate::yes ? onto[i] : 0;
         for (std::size_t i = 0; i < dw.size(); ++i) dw[i] += static_cast<double>(dw0[i]), db[i] += static_cast<double>(db0[i]);
         const auto dx_got = dx_d.get();
         check_rounded_once(dx_got, dx, sums);
@@ -112,7 +113,6 @@ void norms(index rows) {
         else CHECK(same_bits(db_d.get(), db0));
         return dx_got;
     };
-    // `before` as doubles is made once per element above: keep the rows few.
     const auto once = backward.template operator()<accumulate::no>();
     CHECK(same_bits(once, backward.template operator()<accumulate::no>()));
     (void)backward.template operator()<accumulate::yes>();

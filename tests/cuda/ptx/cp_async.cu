@@ -18,7 +18,11 @@ static __global__ void copy_words(const std::uint32_t* from, std::uint32_t* to) 
         ptx::copy_8(at + 16, from + lane * 6 + 4, true);
     } else {
         ptx::copy_8(at, from + lane * 6, lane % 4 == 1);
-        ptx::copy_16(at + 8, from + lane * 6 + 2, true);
+        if (lane % 8 == 7) {
+            for (int i = 0; i < 4; ++i) ptx::copy_4(at + 8 + 4 * i, from + lane * 6 + 2 + i);
+        } else {
+            ptx::copy_16(at + 8, from + lane * 6 + 2, true);
+        }
     }
     ptx::commit_copies();
     ptx::wait_copies<0>();

@@ -153,11 +153,15 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
         if (target >= 0) {
             const float4* const from = reinterpret_cast<const float4*>(logits + row * stride);
 #pragma unroll
-            for (int a = 0; a < split.fours; ++a)
-                if (exact || first + a * split.threads < reached) {
-                    const int four = first + a * split.threads;
-                    ptx::copy_first(ptx::shared_address(&coming[a * split.threads + thread]), from + four, four < whole ? 16 : 4 * tail);
+            for (int a = 0; a < split.fours; ++a) {
+                const int four = first + a * split.threads;
+                const std::uint32_t to = ptx::shared_address(&coming[a * split.threads + thread]);
+                if (exact || four < whole) {
+                    ptx::copy_16(to, from + four, true);
+                } else if (four < reached) {  // the padding behind the row is not read
+                    for (int i = 0; i < tail; ++i) ptx::copy_4(to + 4 * i, logits + row * stride + 4 * four + i);
                 }
+            }
         }
         ptx::commit_copies();
     };

@@ -35,6 +35,29 @@ struct norm_shape : row_shape<Width, 3, X, B, R, Y> {
     static constexpr int memory = x_source::size + (Sum ? branch_source::size : 0);
 };
 
+/// Of a row whose packets are `x`: about 0 unless Centred.
+template <class Shape, bool Centred, int Each, int N>
+__device__ __forceinline__ row_moments moments_of(const float (&x)[Each][N], int lane, int& turn) {
+    row_moments of{};
+    if constexpr (Centred) {
+#pragma unroll
+        for (int k = 0; k < Each; ++k)
+#pragma unroll
+            for (int j = 0; j < N; ++j) of.mean += x[k][j];
+        if constexpr (Shape::whole) of.mean /= static_cast<float>(Each * N);
+        else of.mean = sum_over_lanes<Shape::lanes>(of.mean, turn) / static_cast<float>(Shape::packets * N);
+    }
+#pragma unroll
+    for (int k = 0; k < Each; ++k) {
+        if (!Shape::has(lane, k)) continue;
+#pragma unroll
+        for (int j = 0; j < N; ++j) of.squares = fmaf(x[k][j] - of.mean, x[k][j] - of.mean, of.squares);
+    }
+    if constexpr (Centred && Shape::whole) return moments_over_lanes<Shape::lanes>(of, Each * N, turn);
+    of.squares = sum_over_lanes<Shape::lanes>(of.squares, turn);
+    return of;
+}
+
 template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
 __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, X, B, R, W, Y>::resident)
     norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
@@ -70,7 +93,6 @@ __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, 
         if constexpr (stages > 1) ptx::wait_copies<stages - 1>();
         const bool live = r < call.rows;
         float x[each][n];
-        float mean = 0;
 #pragma unroll
         for (int k = 0; k < each; ++k) {
             const auto x_packet = x_rows.get(slot, lane, k);
@@ -82,23 +104,9 @@ __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, 
                 for (int j = 0; j < n; ++j) x[k][j] = widen(narrow<R>(x[k][j] + branch[j]));
                 if (live && shape::has(lane, k)) write(call.sum.template row<Width>(r) + shape::column(lane, k), x[k]);
             }
-            if constexpr (Centred) {
-#pragma unroll
-                for (int j = 0; j < n; ++j) mean += x[k][j];
-            }
         }
-        if constexpr (Centred) mean = sum_over_lanes<shape::lanes>(mean, turn) / static_cast<float>(Width);
-        float squares = 0;
-#pragma unroll
-        for (int k = 0; k < each; ++k) {
-            if (!shape::has(lane, k)) continue;
-#pragma unroll
-            for (int j = 0; j < n; ++j) {
-                x[k][j] -= mean;
-                squares = fmaf(x[k][j], x[k][j], squares);
-            }
-        }
-        const float rstd = 1.0f / sqrtf(sum_over_lanes<shape::lanes>(squares, turn) / static_cast<float>(Width) + call.epsilon);
+        const row_moments moments = moments_of<shape, Centred>(x, lane, turn);
+        const float mean = moments.mean, rstd = 1.0f / sqrtf(moments.squares / static_cast<float>(Width) + call.epsilon);
         if (!live) continue;
         if (lane == 0) {
             call.rstd[r] = rstd;
@@ -110,7 +118,7 @@ __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, 
             const int w = shape::keeps_weights ? k : 0;
             if constexpr (!shape::keeps_weights) load_weights(0, k);
 #pragma unroll
-            for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf(x[k][j] * rstd, weight[w][j], bias[w][j]) : x[k][j] * rstd * weight[w][j];
+            for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf((x[k][j] - mean) * rstd, weight[w][j], bias[w][j]) : x[k][j] * rstd * weight[w][j];
             write(call.y.template row<Width>(r) + shape::column(lane, k), x[k]);
         }
     }

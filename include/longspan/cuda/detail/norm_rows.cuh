@@ -140,6 +140,45 @@ __device__ __forceinline__ float sum_over_lanes(float value, int& turn) {
     return sum_over_lanes<Lanes>(make_float2(value, 0), turn).x;
 }
 
+/// The mean of some values and the sum of their squares about it.
+struct row_moments {
+    float mean, squares;
+
+    /// Of two sets of `count` values each (Chan, Golub and LeVeque 1983): the same whichever comes first.
+    [[nodiscard]] __device__ static row_moments of_both(row_moments a, row_moments b, float count) {
+        const float apart = b.mean - a.mean;
+        return {0.5f * (a.mean + b.mean), fmaf(apart * apart, 0.5f * count, a.squares + b.squares)};
+    }
+};
+
+/// The moments of a row from those of its lanes' `count` values each: one exchange for both. Every thread of the CTA takes part.
+template <int Lanes>
+__device__ __forceinline__ row_moments moments_over_lanes(row_moments of, int count, int& turn) {
+    float each = static_cast<float>(count);
+#pragma unroll
+    for (int distance = (Lanes < 32 ? Lanes : 32) / 2; distance > 0; distance /= 2, each *= 2) {
+        const row_moments other{__shfl_xor_sync(0xffffffffu, of.mean, distance), __shfl_xor_sync(0xffffffffu, of.squares, distance)};
+        of = row_moments::of_both(of, other, each);
+    }
+    if constexpr (Lanes > 32) {
+        __shared__ row_moments warps[2][norm_threads / 32];  // as in sum_over_lanes
+        constexpr int group = Lanes / 32;
+        const int warp = static_cast<int>(threadIdx.x) / 32;
+        if (threadIdx.x % 32 == 0) warps[turn][warp] = of;
+        __syncthreads();
+        row_moments parts[group];
+#pragma unroll
+        for (int w = 0; w < group; ++w) parts[w] = warps[turn][warp / group * group + w];
+#pragma unroll
+        for (int near = 1; near < group; near *= 2, each *= 2)
+#pragma unroll
+            for (int w = 0; w < group; w += 2 * near) parts[w] = row_moments::of_both(parts[w], parts[w + near], each);
+        of = parts[0];
+        turn ^= 1;
+    }
+    return of;
+}
+
 /// Launches a kernel over rows with `memory` bytes of shared memory for those on their way, beside the little that it has by itself.
 template <class Call>
 void launch_rows(const char* op, stream_ref stream, void (*kernel)(Call), index ctas, int memory, const Call& call) {
