@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch's training step of the models that bench/cuda/step_*.cu measure: compiled blocks, cuDNN attention, fused AdamW, bf16
-products with float masters, clipping by global norm. Prints a line of JSON per case.
+"""PyTorch's training step of the models that bench/cuda/step_*.cu measure: the whole model compiled, its loss with it, cuDNN
+attention, fused AdamW, bf16 products with float masters, clipping by global norm. With --blocks only the blocks are compiled, and
+the loss makes its logits in memory, as scripts often have it. Prints a line of JSON per case.
 
-    python3 bench/peers/step.py [a b gpt2]
+    python3 bench/peers/step.py [--blocks] [a b gpt2]
 
 Needs PyTorch 2.11 or later with CUDA.
 """
@@ -78,14 +79,15 @@ class Model(nn.Module):
         return F.cross_entropy((x @ self.embed.weight.t().to(x.dtype)).flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
-def measure(name, batch, length, steps):
+def measure(name, batch, length, steps, blocks):
     m = MODELS[name]
     torch.manual_seed(0)
     torch.cuda.reset_peak_memory_stats()
     model = Model(m, length).cuda()
     for p in model.parameters():
         nn.init.normal_(p, std=0.02)
-    model.compile()
+    for part in model.blocks if blocks else [model]:
+        part.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ids = torch.randint(m["vocabulary"], (2, batch, length), device="cuda")
 
@@ -111,7 +113,7 @@ def measure(name, batch, length, steps):
     torch.cuda.synchronize()
     took = sorted(a.elapsed_time(b) for a, b in zip(marks, marks[1:]))
     median = took[len(took) // 2]
-    print(json.dumps({"name": f"{name} {batch}x{length}", "peer": f"PyTorch {torch.__version__}", "ms": round(median, 3),
+    print(json.dumps({"name": f"{name} {batch}x{length}", "peer": f"PyTorch {torch.__version__}{', compiled blocks' if blocks else ''}", "ms": round(median, 3),
                       "ms_p10": round(took[len(took) // 10], 3), "ms_p90": round(took[len(took) * 9 // 10], 3),
                       "tokens_per_second": round(1e3 * batch * length / median),
                       "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3), "first_step_s": round(first, 3)}), flush=True)
@@ -121,10 +123,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--blocks", action="store_true", help="compile the blocks alone")
     chosen = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     for name, batch, length in CASES:
         if not chosen.models or name in chosen.models:
-            measure(name, batch, length, chosen.steps)
+            measure(name, batch, length, chosen.steps, chosen.blocks)
             torch._dynamo.reset()
             torch.cuda.empty_cache()

@@ -67,7 +67,7 @@ TEST_CASE("device: the scratch of ops is that of the one that needs most") {
 }
 
 TEST_CASE("device: who takes Hopper's attention, and what each takes of memory") {
-    static_assert(device::on_hopper<model<heads_of(64)>> && device::on_hopper<model<heads_of(128)>> && device::on_hopper<model<heads_of(256)>>);
+    static_assert(device::on_hopper<model<heads_of(64)>> && device::on_hopper<model<heads_of(128)>> && !device::on_hopper<model<heads_of(256)>>);
     static_assert(!device::on_hopper<model<heads_of(80)>> && !device::on_hopper<model<heads_of(128), ls::fp32>>);
     static_assert(device::on_hopper<model<heads_of(128), ls::mixed<ls::fp16>>>);
     static_assert(!portable_device::on_hopper<model<heads_of(128)>>);

@@ -41,6 +41,7 @@ TEST_CASE("hopper attention: causal documents of any length, bf16, heads of 128"
 TEST_CASE("hopper attention: full attention, fp16, heads of 128") { check_layouts<full_pattern, 128, fp16>(2, 2, 1e-5); }
 
 TEST_CASE("hopper attention: causal documents of any length, bf16, heads of 64") { check_layouts<causal_pattern, 64, bf16>(4, 2, 1e-5); }
+TEST_CASE("hopper attention: heads of 256, which go backward through the portable kernels") { check_layouts<causal_pattern, 256, bf16>(2, 1, 1e-5); }
 TEST_CASE("hopper attention: a causal window, fp16, heads of 64") {
     check_layouts<longspan::both<causal_pattern, longspan::window_pattern<150>>, 64, fp16>(3, 3, 1e-5);
 }

@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(split_row(Vocabulary).threads, split_row(Vocab
                 mine.powers += (z[a].x + z[a].y) + (z[a].z + z[a].w);
             }
         }
-        const softmax_part here = merge_over_cta<T, split.threads>(mine);
+        const softmax_part here = merge_over_cta<T, split.threads>(mine, slot);
         if (thread < 32) {
             if (leads)
                 while (free == 0) free = load_flag(claims.read + under);

@@ -71,16 +71,17 @@ __device__ inline softmax_part merge_over_lanes(softmax_part mine) {
     return mine;
 }
 
-/// The part of a whole CTA, in the lanes of its first warp. Contains a barrier.
+/// The part of a whole CTA, in the lanes of its first warp. Contains a barrier; who merges row after row takes turns 0 and 1, so
+/// that the first warp may still read a row's parts while others write the next one's.
 template <class T, int Threads>
-__device__ inline softmax_part merge_over_cta(softmax_part mine) {
-    __shared__ softmax_part of_warp[Threads / 32];
+__device__ inline softmax_part merge_over_cta(softmax_part mine, int turn = 0) {
+    __shared__ softmax_part of_warp[2][Threads / 32];
     mine = merge_over_lanes<T, 32>(mine);
     if constexpr (Threads > 32) {
-        if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
+        if (threadIdx.x % 32 == 0) of_warp[turn][threadIdx.x / 32] = mine;
         __syncthreads();
         if (threadIdx.x >= 32) return mine;
-        mine = threadIdx.x < Threads / 32 ? of_warp[threadIdx.x] : softmax_part{-INFINITY, 0, 0};
+        mine = threadIdx.x < Threads / 32 ? of_warp[turn][threadIdx.x] : softmax_part{-INFINITY, 0, 0};
         mine = merge_over_lanes<T, 32>(mine);
     }
     return mine;
