@@ -71,9 +71,10 @@ TEST_CASE("device: who takes Hopper's attention, and what each takes of memory")
     static_assert(!device::on_hopper<model<heads_of(80)>> && !device::on_hopper<model<heads_of(128), ls::fp32>>);
     static_assert(device::on_hopper<model<heads_of(128), ls::mixed<ls::fp16>>>);
     static_assert(!portable_device::on_hopper<model<heads_of(128)>>);
-    static_assert(device::attention_workspace<model<heads_of(256)>>(999) == ls::cuda::hopper::attention_backward_workspace(999, 6, 2, 256));
+    static_assert(device::attention_workspace<model<heads_of(128)>>(999) == ls::cuda::hopper::attention_backward_workspace(999, 6, 2, 128));
+    static_assert(device::attention_workspace<model<heads_of(256)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 256));
     static_assert(device::attention_workspace<model<heads_of(80)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 80));
-    static_assert(portable_device::attention_workspace<model<heads_of(256)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 256));
+    static_assert(portable_device::attention_workspace<model<heads_of(128)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 128));
     CHECK(std::string_view(device::name) != std::string_view(portable_device::name));
 }
 
@@ -85,5 +86,5 @@ TEST_CASE("device: plans of a GPU are constants") {
     static_assert(device::loss_workspace<model<heads_of(128)>>(4'000'000) ==
                   ls::cuda::loss_workspace<ls::bf16>(heads_of(128).loss_chunk, heads_of(128).vocabulary));
     static_assert(device::loss_workspace<model<heads_of(128)>>(10) == ls::cuda::loss_workspace<ls::bf16>(10, heads_of(128).vocabulary));
-    CHECK(ls::plan<config<heads_of(256)>, portable_device>.peak() <= ls::plan<config<heads_of(256)>, device>.peak());
+    CHECK(ls::plan<config<heads_of(128)>, portable_device>.peak() <= ls::plan<config<heads_of(128)>, device>.peak());
 }
