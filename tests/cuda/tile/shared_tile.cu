@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support.cuh"
 
+#include <longspan/cuda/ptx/shared.cuh>
 #include <longspan/cuda/tile/shared_tile.cuh>
 
 namespace cuda_test {
@@ -24,7 +25,7 @@ __global__ void copy(const T* from, index stride, int live, std::uint32_t* to) {
     __syncthreads();
     constexpr int words = Width * int{sizeof(T)} / 4;
     for (int i = static_cast<int>(threadIdx.x); i < Rows * words; i += Threads) {
-        to[i] = __float_as_uint(tile::read_float(here.from(i / words).at(0, i % words * 4 / int{sizeof(T)})));
+        to[i] = __float_as_uint(longspan::cuda::ptx::load_float(here.from(i / words).at(0, i % words * 4 / int{sizeof(T)})));
     }
 }
 

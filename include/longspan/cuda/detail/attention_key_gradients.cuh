@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
         if constexpr (Together) {
             if (threadIdx.x == 0) {
                 // A first look, long before it matters.
-                mark = peek_mark(mark_of(here.head, here.tile));
+                mark = ptx::load_relaxed(mark_of(here.head, here.tile));
                 const bool top = first_row_here() + shape::keys >= s.key_count;
                 const bool above = others.holds(others.above, here.tile), below = others.holds(others.below, here.tile);
                 if (!(above || top) || !(below || kept.block == 0)) {
@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
         [[maybe_unused]] float slopes[Score::soft_cap ? row_tiles : 1][query_blocks][4];
 #pragma unroll
         for (int n = 0; n < query_blocks; ++n) {
-            const float2 of_query[2] = {tile::read_pair(statistics + n * 64), tile::read_pair(statistics + n * 64 + 8)};
+            const float2 of_query[2] = {ptx::load_two_floats(statistics + n * 64), ptx::load_two_floats(statistics + n * 64 + 8)};
 #pragma unroll
             for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
                         if constexpr (Score::dropout) {
                             const float factor_here = keep(n, i, 16 * m + 8 * h);
                             dropped[i] *= factor_here;
-                            given = fmaf(given, factor_here, -tile::read_float(statistics + n * 64 + 8 * i + 4));
+                            given = fmaf(given, factor_here, -ptx::load_float(statistics + n * 64 + 8 * i + 4));
                         }
                         ds[i] = p * given;
                         if constexpr (Score::soft_cap) ds[i] *= slopes[m][n][2 * h + i];
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
         if constexpr (Together) {
             // The last sums have had time to reach memory, so that the mark waits for nothing.
             if (threadIdx.x == shape::threads - 1) {
-                if (others.left_at != nullptr) leave_mark(others.left_at, kept.block);
+                if (others.left_at != nullptr) ptx::store_release(others.left_at, kept.block);
                 others.left_at = mark_of(here.head, here.tile);
             }
         }
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
         }
         if constexpr (Together) {
             if (threadIdx.x == 0 && others.now.before >= 0) {
-                while (mark != others.now.before) mark = peek_mark(mark_of(here.head, here.tile));
+                while (mark != others.now.before) mark = ptx::load_relaxed(mark_of(here.head, here.tile));
                 // An addition cannot leave before this loop has ended; only who reads the sum must look behind a fence.
                 if (others.now.last) __threadfence();
             }
@@ -356,7 +356,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
     ptx::wait_copies<0>();
     if constexpr (Together) {
         __syncthreads();
-        if (threadIdx.x == shape::threads - 1 && others.left_at != nullptr) leave_mark(others.left_at, kept.block);
+        if (threadIdx.x == shape::threads - 1 && others.left_at != nullptr) ptx::store_release(others.left_at, kept.block);
     }
 
     const tile::thread_place me;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <longspan/cuda/detail/attention_tile.cuh>
+#include <longspan/cuda/ptx/ordered.cuh>
 #include <longspan/cuda/ptx/red.cuh>
 #include <longspan/pattern/band.hpp>
 #include <longspan/pattern/compose.hpp>
@@ -80,16 +81,6 @@ __device__ __forceinline__ turn find_turn(const typename Pattern::arguments& a, 
         if (found.before < 0 && run.last > mine + 1) found.before = static_cast<int>(run.first > mine + 1 ? run.first : mine + 1);
     }
     return found;
-}
-
-__device__ __forceinline__ std::int32_t peek_mark(const std::int32_t* at) {
-    std::int32_t mark;
-    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(mark) : "l"(at) : "memory");
-    return mark;
-}
-/// Everything that the thread has seen written is in memory before the mark.
-__device__ __forceinline__ void leave_mark(std::int32_t* at, std::int32_t mark) {
-    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(at), "r"(mark) : "memory");
 }
 
 /// Zero where no key is seen by any query of a block: there no block of keys comes by.

@@ -218,12 +218,12 @@ struct drop_bytes {
         for (int i = tile::lane_id(); i < Rows * groups; i += 32) {
             const int row = i / groups, g = i % groups;
             const philox_block drawn = philox4x32(attention_map_counter(document, head, query + row, group + g), key);
-            tile::write_block(base + static_cast<std::uint32_t>(row * pitch + g * int{philox_group}), drawn.word);
+            ptx::store(base + static_cast<std::uint32_t>(row * pitch + g * int{philox_group}), make_uint4(drawn.word[0], drawn.word[1], drawn.word[2], drawn.word[3]));
         }
         __syncwarp();
     }
     __device__ __forceinline__ std::uint32_t of(int row, int column) const {
-        return tile::read_byte(base + static_cast<std::uint32_t>(row * pitch + column + skipped));
+        return ptx::load_byte(base + static_cast<std::uint32_t>(row * pitch + column + skipped));
     }
 };
 

@@ -12,6 +12,7 @@
 #include <longspan/cuda/check.cuh>
 #include <longspan/cuda/detail/loss_kernels.cuh>
 #include <longspan/cuda/ptx/cp_async.cuh>
+#include <longspan/cuda/ptx/ordered.cuh>
 
 namespace longspan::cuda::detail {
 
@@ -103,12 +104,8 @@ __device__ inline void wait_for_mail(std::uint64_t*, int) {}
 
 /// A flag that says: what was read before it was set may be written over. Values that have come are not changed by later writes,
 /// so it needs no fence.
-__device__ inline int load_flag(const int* flag) {
-    int value;
-    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
-    return value;
-}
-__device__ inline void store_flag(int* flag) { asm volatile("st.relaxed.gpu.global.s32 [%0], %1;" ::"l"(flag), "r"(1) : "memory"); }
+__device__ inline int load_flag(const int* flag) { return ptx::load_relaxed(flag); }
+__device__ inline void store_flag(int* flag) { ptx::store_relaxed(flag, 1); }
 
 /// Whether this device runs clusters and the kernel was compiled for them.
 inline bool clusters_run(const char* op, const void* kernel) {

@@ -41,4 +41,7 @@ __device__ __forceinline__ void mbarrier_wait(std::uint32_t at, std::uint32_t pa
 /// Shared memory that this thread wrote, before the copy engine or the tensor cores touch it.
 __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+/// The same of any memory.
+__device__ __forceinline__ void fence_async_proxy_everywhere() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
 }  // namespace longspan::cuda::ptx

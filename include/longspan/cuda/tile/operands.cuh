@@ -17,6 +17,7 @@
 #include <longspan/cuda/ptx/convert.cuh>
 #include <longspan/cuda/ptx/ldmatrix.cuh>
 #include <longspan/cuda/ptx/mma.cuh>
+#include <longspan/cuda/ptx/shared.cuh>
 #include <longspan/cuda/tile/shared_tile.cuh>
 #include <longspan/precision/format.hpp>
 
@@ -97,7 +98,7 @@ struct operands<F> {
         return {{pack(low[0], low[1]), pack(low[2], low[3]), pack(high[0], high[1]), pack(high[2], high[3])}};
     }
     /// Writes a pair of a row, rounded.
-    __device__ __forceinline__ static void write(std::uint32_t at, float low, float high) { write_word(at, pack(low, high)); }
+    __device__ __forceinline__ static void write(std::uint32_t at, float low, float high) { ptx::store(at, pack(low, high)); }
 };
 
 template <class F>
@@ -154,29 +155,29 @@ struct operands<F> {
     }
     template <class Tile>
     __device__ __forceinline__ static left load_left(Tile view, int row, int at) {
-        const float2 upper = read_pair(view.at(row, at)), lower = read_pair(view.at(row + 8, at));
+        const float2 upper = ptx::load_two_floats(view.at(row, at)), lower = ptx::load_two_floats(view.at(row + 8, at));
         return {{take(upper.x), take(lower.x), take(upper.y), take(lower.y)}};
     }
     template <class Tile>
     __device__ __forceinline__ static left load_left_transposed(Tile view, int at, int row) {
         const std::uint32_t first = view.at(at, row), next = view.at(at + 1, row);
-        return {{take(read_float(first)), take(read_float(first + 32)), take(read_float(next)), take(read_float(next + 32))}};
+        return {{take(ptx::load_float(first)), take(ptx::load_float(first + 32)), take(ptx::load_float(next)), take(ptx::load_float(next + 32))}};
     }
     template <class Tile>
     __device__ __forceinline__ static right load_right(Tile view, int column, int at) {
-        const float2 first = read_pair(view.at(column, at)), second = read_pair(view.at(column + 8, at));
+        const float2 first = ptx::load_two_floats(view.at(column, at)), second = ptx::load_two_floats(view.at(column + 8, at));
         return {{{take(first.x), take(first.y)}, {take(second.x), take(second.y)}}};
     }
     template <class Tile>
     __device__ __forceinline__ static right load_right_transposed(Tile view, int at, int column) {
         const std::uint32_t first = view.at(at, column), next = view.at(at + 1, column);
-        return {{{take(read_float(first)), take(read_float(next))}, {take(read_float(first + 32)), take(read_float(next + 32))}}};
+        return {{{take(ptx::load_float(first)), take(ptx::load_float(next))}, {take(ptx::load_float(first + 32)), take(ptx::load_float(next + 32))}}};
     }
     template <int Blocks>
     __device__ __forceinline__ static left from_sums(const float (&c)[Blocks][4], int i) {
         return {{take(c[i][0]), take(c[i][2]), take(c[i][1]), take(c[i][3])}};
     }
-    __device__ __forceinline__ static void write(std::uint32_t at, float low, float high) { write_pair(at, low, high); }
+    __device__ __forceinline__ static void write(std::uint32_t at, float low, float high) { ptx::store(at, make_float2(low, high)); }
 };
 
 }  // namespace longspan::cuda::tile

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <longspan/core/types.hpp>
+#include <longspan/cuda/ptx/afresh.cuh>
 #include <longspan/cuda/ptx/cp_async.cuh>
 
 namespace longspan::cuda::tile {
@@ -30,11 +31,7 @@ struct shared_tile {
     __device__ __forceinline__ shared_tile from(int row, int column = 0) const { return {at(row, column)}; }
     /// The same tile, of which a compiler knows nothing: then sums of its address and constants are not taken out of a loop, each
     /// into a register of its own, but stay constants within instructions.
-    __device__ __forceinline__ shared_tile afresh() const {
-        shared_tile same;
-        asm volatile("mov.u32 %0, %1;" : "=r"(same.base) : "r"(base));
-        return same;
-    }
+    __device__ __forceinline__ shared_tile afresh() const { return {ptx::afresh(base)}; }
 };
 
 /// Where a thread stands: its warp, its lane, and the row g and column pair t of its sums. Asked afresh, so that a loop that needs
@@ -43,7 +40,7 @@ struct thread_place {
     int thread, warp, lane, g, t;
 
     __device__ __forceinline__ thread_place() {
-        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        thread = ptx::thread_x();
         warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
     }
 };
@@ -74,31 +71,6 @@ __device__ __forceinline__ void copy_rows(shared_tile<T, Rows, Width> to, const 
             ptx::copy_16(to.at(row, column), here ? from + row * stride + column : from, here);
         }
     }
-}
-
-__device__ __forceinline__ float read_float(std::uint32_t at) {
-    float value;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(at) : "memory");
-    return value;
-}
-__device__ __forceinline__ float2 read_pair(std::uint32_t at) {
-    float2 value;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(at) : "memory");
-    return value;
-}
-__device__ __forceinline__ std::uint32_t read_byte(std::uint32_t at) {
-    std::uint32_t value;
-    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(value) : "r"(at) : "memory");
-    return value;
-}
-__device__ __forceinline__ void write_word(std::uint32_t at, std::uint32_t value) {
-    asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
-}
-__device__ __forceinline__ void write_pair(std::uint32_t at, float low, float high) {
-    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(low), "f"(high) : "memory");
-}
-__device__ __forceinline__ void write_block(std::uint32_t at, const std::uint32_t (&word)[4]) {
-    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
 }
 
 }  // namespace longspan::cuda::tile

@@ -8,15 +8,6 @@
 
 namespace longspan::cuda::hopper::detail {
 
-__device__ __forceinline__ std::int32_t read_mark(const std::int32_t* at) {
-    std::int32_t mark;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(mark) : "l"(at) : "memory");
-    return mark;
-}
-__device__ __forceinline__ void leave_mark(std::int32_t* at, std::int32_t mark) {
-    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(at), "r"(mark) : "memory");
-}
-
 template <int Capacity>
 __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) {
     for (int i = 0; i < list.count; ++i) {
@@ -93,7 +84,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, const key_block& b,
 #pragma unroll
         for (int i = lane; i < shape::queries; i += 32) {
             const float2 of_query = i < live ? from[i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
-            tile::write_pair(base + memory::statistics + static_cast<std::uint32_t>(at.slot * memory::statistics_slot + 8 * i), of_query.x, of_query.y);
+            ptx::store(base + memory::statistics + static_cast<std::uint32_t>(at.slot * memory::statistics_slot + 8 * i), of_query);
         }
         ptx::mbarrier_arrive(query_ring.full(at));  // each lane for what it wrote
         copy(query_ring, &c.queries, base + memory::queries + static_cast<std::uint32_t>(at.slot * query_tile::size));
@@ -115,8 +106,8 @@ __device__ __forceinline__ void add_queries(const Call& c, const key_block& b, c
     std::int32_t* unmarked = nullptr;
     const auto leave = [&] {
         if (unmarked == nullptr) return;
-        asm volatile("fence.proxy.async;" ::: "memory");
-        leave_mark(unmarked, b.number);
+        ptx::fence_async_proxy_everywhere();
+        ptx::store_release(unmarked, b.number);
         unmarked = nullptr;
     };
     for_each_tile(runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
@@ -129,12 +120,12 @@ __device__ __forceinline__ void add_queries(const Call& c, const key_block& b, c
             before = next_block<Pattern>(c, b, {position, position + live}, shape::keys);
         }
         dq_ring.wait_full(at);
-        if (before >= 0 && read_mark(mark) != before) {
+        if (before >= 0 && ptx::load_acquire(mark) != before) {
             if (unmarked != nullptr) ptx::wait_bulk<0>(), leave();
-            while (read_mark(mark) != before) {
+            while (ptx::load_acquire(mark) != before) {
             }
         }
-        if (before >= 0) asm volatile("fence.proxy.async;" ::: "memory");
+        if (before >= 0) ptx::fence_async_proxy_everywhere();
 #pragma unroll
         for (int i = 0; i < shape::groups; ++i) {
             const int half = shape::halves == 2 ? i : 0, rows = shape::halves == 2 ? live : live - 64 * i;

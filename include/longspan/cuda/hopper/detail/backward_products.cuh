@@ -101,11 +101,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         }
 #pragma unroll
         for (int i = 0; i < queries / 8; ++i) {
-            float4 of_query;
-            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(of_query.x), "=f"(of_query.y), "=f"(of_query.z), "=f"(of_query.w)
-                         : "r"(statistics + 64 * i)
-                         : "memory");
+            const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
             score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
             score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.z));
             score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
@@ -132,11 +128,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
         std::uint32_t p_operand[queries / 16][4], ds_operand[queries / 16][4];
 #pragma unroll
         for (int i = 0; i < queries / 8; ++i) {
-            float4 of_query;
-            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(of_query.x), "=f"(of_query.y), "=f"(of_query.z), "=f"(of_query.w)
-                         : "r"(statistics + 64 * i)
-                         : "memory");
+            const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int at_score = 4 * i + e;
@@ -197,9 +189,7 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const std::uint32_t to = part + static_cast<std::uint32_t>(h * 8 * 256 + ((j ^ (g & 1)) * 4 + t) * 16);
-                asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(dq[8 * j + 2 * h]), "f"(dq[8 * j + 2 * h + 1]),
-                             "f"(dq[8 * j + 4 + 2 * h]), "f"(dq[8 * j + 4 + 2 * h + 1])
-                             : "memory");
+                ptx::store(to, make_float4(dq[8 * j + 2 * h], dq[8 * j + 2 * h + 1], dq[8 * j + 4 + 2 * h], dq[8 * j + 4 + 2 * h + 1]));
             }
         ptx::fence_async_proxy();
         __syncwarp();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <longspan/core/philox.hpp>
+#include <longspan/cuda/ptx/afresh.cuh>
 #include <longspan/cuda/random_origin.hpp>
 
 namespace longspan::cuda::hopper::detail {
@@ -20,9 +21,8 @@ struct drop_source {
         : key(key_), document(static_cast<std::uint32_t>(document_)), head(static_cast<std::uint32_t>(head_)), threshold(threshold_) {}
 
     __device__ __forceinline__ philox_block draw(std::uint32_t query, std::uint32_t group) const {
-        philox_key fresh = key;  // as if new each time: or the keys of all rounds would stay in 20 registers
-        asm volatile("" : "+r"(fresh.word[0]), "+r"(fresh.word[1]));
-        return philox4x32(attention_map_counter(document, head, query, group), fresh);
+        // As if new each time: or the keys of all rounds would stay in 20 registers.
+        return philox4x32(attention_map_counter(document, head, query, group), {{ptx::afresh(key.word[0]), ptx::afresh(key.word[1])}});
     }
     /// Key `skipped` behind the first of a group.
     __device__ __forceinline__ bool keeps(std::uint32_t query, std::uint32_t group, int skipped) const {

@@ -18,6 +18,7 @@
 #include <longspan/cuda/ptx/elect.cuh>
 #include <longspan/cuda/ptx/named_barrier.cuh>
 #include <longspan/cuda/ptx/setmaxnreg.cuh>
+#include <longspan/cuda/ptx/shared.cuh>
 #include <longspan/cuda/ptx/stmatrix.cuh>
 #include <longspan/cuda/ptx/tma.cuh>
 #include <longspan/cuda/ptx/wgmma.cuh>
@@ -84,7 +85,7 @@ __device__ __forceinline__ void clear_rows(const swizzled_tile<Rows, Columns>& t
     const int lane = static_cast<int>(threadIdx.x) & 31;
     for (int i = lane; i < (Rows - live) * (Columns / 8); i += 32) {
         const int row = live + i / (Columns / 8), column = i % (Columns / 8) * 8;
-        asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(tile.base + swizzled_tile<Rows, Columns>::offset(row, column)), "r"(0) : "memory");
+        ptx::store(tile.base + swizzled_tile<Rows, Columns>::offset(row, column), make_uint4(0, 0, 0, 0));
     }
 }
 
@@ -149,7 +150,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             at_values.advance();
         };
         const auto enter_tile = [&](int entry) {
-            asm volatile("st.shared.u32 [%0], %1;" ::"r"(base + memory::tiles + 4 * at_keys.slot), "r"(entry) : "memory");
+            ptx::store(base + memory::tiles + 4 * at_keys.slot, static_cast<std::uint32_t>(entry));
         };
         const index first_query = s.query_position + first_row;
         auto walk = key_runs<Pattern>(c.arguments(), s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count},
@@ -207,11 +208,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     std::uint32_t probability[shape::keys / 16][4];
     bool started = false;
 
-    const auto entry_of = [&] {
-        int entry;
-        asm volatile("ld.shared.u32 %0, [%1];" : "=r"(entry) : "r"(base + memory::tiles + 4 * at_keys.slot) : "memory");
-        return entry;
-    };
+    const auto entry_of = [&] { return static_cast<int>(ptx::load_word(base + memory::tiles + 4 * at_keys.slot)); };
     const auto issue_scores = [&] {
         const std::uint64_t keys = key_tile{base + memory::keys + static_cast<std::uint32_t>(at_keys.slot * key_tile::size)}.rows_from();
 #pragma unroll
@@ -335,12 +332,8 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         for (int r = 0; r < 16; r += rows_at_once) {
             const int row = r + lane / units, unit = lane % units;
             if (warp_row + row >= live_rows) continue;
-            uint4 word;
-            asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
-                         : "r"(queries.base + query_tile::offset(own + row, 8 * unit))
-                         : "memory");
-            *reinterpret_cast<uint4*>(c.out + (row_begin + warp_row + row) * c.out_stride + head * HeadDim + 8 * unit) = word;
+            *reinterpret_cast<uint4*>(c.out + (row_begin + warp_row + row) * c.out_stride + head * HeadDim + 8 * unit) =
+                ptx::load_words(queries.base + query_tile::offset(own + row, 8 * unit));
         }
     }
 }
