@@ -87,7 +87,7 @@ void run(const char* pattern, const std::vector<index>& lengths, index heads, in
     const auto view = [&](array<bf16>& a, index w) { return matrix_view<bf16>(a.data, tokens, w); };
     const matrix_view<float> statistics(lse.data, tokens, heads);
     const spread forward = microseconds(stream, [&] {
-        op::forward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(out, width), statistics);
+        op::forward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(out, width), statistics, workspace.data);
     });
     const spread backward = microseconds(stream, [&] {
         op::backward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(d_out, width), view(out, width), statistics,

@@ -126,7 +126,8 @@ void run(const char* pattern, const std::vector<index>& lengths, index heads, in
     };
     const double flops = 4.0 * static_cast<double>(HeadDim * heads) * live_pairs;
     print("forward", microseconds(stream, [&] {
-              op::forward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(out, width), statistics);
+              op::forward(stream, view(q, width), view(k, key_width), view(v, key_width), span, {}, values, view(out, width), statistics,
+                          workspace.data);
           }), flops);
     if constexpr (HeadDim < 256) {
         print("backward", microseconds(stream, [&] {
@@ -171,7 +172,10 @@ int main(int argc, char** argv) {
     if (wanted("full")) {
         for (const auto& lengths : {copies(1, 32768), copies(8, 2048)}) run<longspan::full_pattern, 128>("full", lengths, 16, 16, full_pairs(lengths));
     }
-    if (wanted("64")) run<causal, 64>("causal", copies(1, 16384), 32, 32, causal_pairs(copies(1, 16384)));
+    if (wanted("64")) {
+        run<causal, 64>("causal", copies(1, 16384), 32, 32, causal_pairs(copies(1, 16384)));
+        for (const auto& lengths : {copies(16, 4096), copies(64, 1024)}) run<causal, 64>("causal", lengths, 12, 12, causal_pairs(lengths));
+    }
     if (wanted("256")) run<causal, 256>("causal", copies(1, 16384), 8, 8, causal_pairs(copies(1, 16384)));
     if (wanted("window")) {
         run<local, 128>("causal & window<1024>", copies(1, 65536), 16, 16, window_pairs(65536, 1024));

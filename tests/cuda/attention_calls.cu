@@ -22,8 +22,8 @@ TEST_CASE("attention: keys in two calls, merged; gradients from the whole's log-
     const auto q = p.view(p.q, 190, 4), k = p.view(p.k, 190, 2), v = p.view(p.v, 190, 2), out = p.view(p.out, 190, 4);
     const matrix_view<float> lse = p.lse.view(190, 4);
     p.settle();
-    problem::op::forward(p.stream, q, k, v, early.span(), {}, p.values, out, lse);
-    problem::op::forward(p.stream, q, k, v, late.span(), {}, p.values, out, lse, true);
+    problem::op::forward(p.stream, q, k, v, early.span(), {}, p.values, out, lse, nullptr);
+    problem::op::forward(p.stream, q, k, v, late.span(), {}, p.values, out, lse, nullptr, true);
     p.backward();
     const attention_results merged = p.results(), exact = p.exact(), unfused = p.unfused();
     CHECK(relative_error(merged.out, exact.out) <= 1.6 * relative_error(unfused.out, exact.out));  // rounded twice
@@ -95,7 +95,7 @@ TEST_CASE("attention: segments from pieces, statistics kept by heads") {
     const statistic_view<float> lse(by_heads.data(), 271, 2, 1, 300);
     const std::span<const attention_segment> segments(made, 5);
     p.settle();
-    problem::op::forward(p.stream, p.view(p.q, 271, 2), p.view(p.k, 271, 2), p.view(p.v, 271, 2), segments, {}, p.values, p.view(p.out, 271, 2), lse);
+    problem::op::forward(p.stream, p.view(p.q, 271, 2), p.view(p.k, 271, 2), p.view(p.v, 271, 2), segments, {}, p.values, p.view(p.out, 271, 2), lse, nullptr);
     problem::op::backward(p.stream, p.view(p.q, 271, 2), p.view(p.k, 271, 2), p.view(p.v, 271, 2), segments, {}, p.values, p.view(p.d_out, 271, 2),
                           p.view(p.out, 271, 2), lse, {}, p.view(p.dq, 271, 2), p.view(p.dk, 271, 2), p.view(p.dv, 271, 2), accumulate::no, nullptr,
                           p.workspace.data());
@@ -124,7 +124,7 @@ TEST_CASE("attention: a captured call replayed for another batch") {
     longspan::cuda::self_attention_segments(p.stream, table.data(), 2, 261, p.device_segments());
     const auto q = p.view(p.q, 261, 2), out = p.view(p.out, 261, 2);
     const auto k = p.view(p.k, 261, 1), v = p.view(p.v, 261, 1);
-    problem::op::forward(p.stream, q, k, v, p.device_span(), {}, p.values, out, p.lse.view(261, 2));
+    problem::op::forward(p.stream, q, k, v, p.device_span(), {}, p.values, out, p.lse.view(261, 2), nullptr);
     problem::op::backward(p.stream, q, k, v, p.device_span(), {}, p.values, p.view(p.d_out, 261, 2), out, p.lse.view(261, 2), {}, p.view(p.dq, 261, 2),
                           p.view(p.dk, 261, 1), p.view(p.dv, 261, 1), accumulate::no, nullptr, p.workspace.data());
     longspan::cuda::check(cudaStreamEndCapture(stream, &graph), "test");

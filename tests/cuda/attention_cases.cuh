@@ -246,7 +246,7 @@ struct attention_problem {
     void forward(bool merge = false) {
         settle();
         op::forward(stream, view(q, n.query_tokens, n.heads), view(k, n.key_tokens, n.key_heads), view(v, n.key_tokens, n.key_heads), device_span(),
-                    given(), values, view(out, n.query_tokens, n.heads), lse.view(n.query_tokens, n.heads), merge);
+                    given(), values, view(out, n.query_tokens, n.heads), lse.view(n.query_tokens, n.heads), workspace.data(), merge);
     }
     void backward(accumulate add = accumulate::no, longspan::cuda::statistic_view<const float> delta = {}) {
         settle();

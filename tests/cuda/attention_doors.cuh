@@ -58,7 +58,7 @@ void attends_beyond_2_31() {
     device_array<float> lse(static_cast<std::size_t>(rows * 2));
     device_array<std::byte> workspace(static_cast<std::size_t>(Problem::op::backward_workspace(rows, 2, 1)));
     p.settle();
-    Problem::op::forward(p.stream, q, k, v, segments.span(), {}, p.values, out, lse.view(rows, 2));
+    Problem::op::forward(p.stream, q, k, v, segments.span(), {}, p.values, out, lse.view(rows, 2), workspace.data());
     Problem::op::backward(p.stream, q, k, v, segments.span(), {}, p.values, d_out, out, lse.view(rows, 2), {}, dq, dk, dv, accumulate::no, nullptr, workspace.data());
     p.settle();
     const auto bring = [&](device_array<bf16>& small, const matrix_view<bf16>& from) {
@@ -89,7 +89,7 @@ void refuses_what_does_not_fit() {
         }
     };
     const auto forward = [&](auto q_, auto k_, auto v_, auto out_, auto lse_, const score_arguments& a = {}) {
-        Problem::op::forward(p.stream, q_, k_, v_, p.device_span(), {}, a, out_, statistic_view<float>(lse_));
+        Problem::op::forward(p.stream, q_, k_, v_, p.device_span(), {}, a, out_, statistic_view<float>(lse_), p.workspace.data());
     };
     refused("whole heads of 64", [&] { forward(q.column_range(0, 72), k, v, out.column_range(0, 72), lse); });
     refused("values", [&] { forward(q, k, v.row_range(0, 19), out, lse); });

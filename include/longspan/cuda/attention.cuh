@@ -97,12 +97,16 @@ struct attention {
     static_assert(HeadDim >= 8 && HeadDim <= 256 && HeadDim % 8 == 0, "cuda attention: a head is 8 to 256 elements wide, a multiple of 8");
     using arguments = typename Pattern::arguments;
 
+    /// Bytes of workspace of a forward: none here, some on other kernels that go by the same names.
+    [[nodiscard]] static constexpr bytes forward_workspace() { return 0; }
+
     /// Writes out[tq, heads·HeadDim] and lse[tq, heads] for the segments' queries. With `merge`, out and lse hold the result over
     /// other keys, and become the result over both (no sink then: count it once).
     template <class Q, class K, class V, storage_format O>
     static void forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                         std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
-                        const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse, bool merge = false);
+                        const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse,
+                        std::byte* workspace, bool merge = false);
 
     /// Bytes of workspace of a backward.
     [[nodiscard]] static constexpr bytes backward_workspace(index query_tokens, index heads, index key_heads) {

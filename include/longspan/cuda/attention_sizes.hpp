@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include <longspan/core/attention_segment.hpp>
 #include <longspan/core/types.hpp>
@@ -29,10 +30,16 @@ struct attention_block {
 /// Parts that a head's sink gradient is cut into: a constant of the arithmetic.
 inline constexpr index sink_parts = 32;
 
-// Behind the segments: for short and for long blocks, those of the queries and those of the keys, each list led by its length.
+// Behind the segments: for short and for long blocks, those of the queries and those of the keys, each list led by its length; and
+// for each list what it is sorted by.
 struct schedule_layout {
-    bytes short_queries, long_queries, short_keys, long_keys, size;
+    bytes short_queries, long_queries, short_keys, long_keys, counts, size;
 };
+/// Numbers that sorting a list takes: three for each length that a segment can have, in blocks, and one for each segment.
+[[nodiscard]] constexpr index schedule_counts(index tokens, index segments, index block) {
+    return 3 * (most_blocks(tokens, segments, block) + 2) + segments;
+}
+
 [[nodiscard]] constexpr schedule_layout schedule_of(index query_tokens, index key_tokens, index segments) {
     const auto list = [&](index tokens, index block) {
         return round_up((most_blocks(tokens, segments, block) + 1) * bytes{sizeof(attention_block)}, 16);
@@ -42,7 +49,12 @@ struct schedule_layout {
     at.long_queries = at.short_queries + list(query_tokens, short_block);
     at.short_keys = at.long_queries + list(query_tokens, long_block);
     at.long_keys = at.short_keys + list(key_tokens, short_block);
-    at.size = round_up(at.long_keys + list(key_tokens, long_block), workspace_alignment);
+    at.counts = at.long_keys + list(key_tokens, long_block);
+    index counts = 0;
+    for (const index block : {short_block, long_block}) {
+        counts += schedule_counts(query_tokens, segments, block) + schedule_counts(key_tokens, segments, block);
+    }
+    at.size = round_up(at.counts + counts * bytes{sizeof(std::int32_t)}, workspace_alignment);
     return at;
 }
 

@@ -92,8 +92,8 @@ private:
     LONGSPAN_HD constexpr bool find(tile_run& found) {
         while (!walk.next(found)) {
             if (piece_next == batch.count || batch.extent(piece_next).begin >= run.end) return false;
-            const index settled = walk.next_tile;  // the tile that two documents share is named already
-            walk = {seen_by(piece_next++), {0, batch.tokens}, tile, settled};
+            const index settled = walk.settled();  // the tile that two documents share is named already
+            walk = run_walk<capacity>(seen_by(piece_next++), {0, batch.tokens}, tile, settled);
         }
         return true;
     }
@@ -118,7 +118,7 @@ LONGSPAN_HD constexpr batch_walk<P, From> walk_batch(const typename P::arguments
     run = overlap(run, {0, batch.tokens});
     if (run.empty()) return {&a, batch, run, tile, batch.count, false, {}};
     const index first = batch.piece_of(run.begin);
-    return {&a, batch, run, tile, first, run.end <= batch.extent(first).end, {{}, {0, batch.tokens}, tile}};
+    return {&a, batch, run, tile, first, run.end <= batch.extent(first).end, {}};
 }
 
 }  // namespace detail

@@ -18,77 +18,85 @@ struct tile_run {
     friend constexpr bool operator==(const tile_run&, const tile_run&) = default;
 };
 
-/// Walks the live tiles of a range: tile i holds positions [range.begin + i·tile, … + tile), the last cut at range.end.
-template <int Capacity>
-struct run_walk {
-    any_all<Capacity> seen;
-    interval range;
-    index tile;
-    index next_tile = 0;  ///< tiles before this one are settled
-    int any_next = 0;     ///< the first interval of `any` that may still matter
-    int all_next = 0;     ///< the first interval of `all` that may still matter
+/// Walks the live tiles of a range: tile i holds positions [range.begin + i·tile, … + tile), the last cut at range.end. Positions are
+/// kept relative to the range: as `int` they cost a kernel half the registers, for ranges shorter than 2^31.
+template <int Capacity, class Position = index>
+class run_walk {
+public:
+    constexpr run_walk() = default;
+    /// `settled`: tiles before this one are not walked.
+    LONGSPAN_HD constexpr run_walk(const any_all<Capacity>& seen, interval range, index tile, index settled = 0)
+        : length_(static_cast<Position>(range.empty() ? 0 : range.length())), tile_(static_cast<Position>(tile)),
+          next_tile_(static_cast<Position>(settled)), any_count_(seen.any.count), all_count_(seen.all.count) {
+        const auto within = [&](index at) { return static_cast<Position>(at <= range.begin ? 0 : at >= range.end ? range.length() : at - range.begin); };
+        for (int i = 0; i < any_count_; ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
+        for (int i = 0; i < all_count_; ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
+    }
+
+    /// Tiles before this one are walked, or hold nothing.
+    LONGSPAN_HD [[nodiscard]] constexpr index settled() const { return next_tile_; }
 
     /// The next run; false behind the last.
     LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
-        while (any_next < seen.any.count && begin_of(next_tile) >= seen.any.items[any_next].end) ++any_next;
-        if (any_next == seen.any.count) return false;
-        const index first = larger(next_tile, touched_from(seen.any.items[any_next]));
+        while (any_next_ < any_count_ && next_tile_ * tile_ >= any_[any_next_].end) ++any_next_;
+        if (any_next_ == any_count_) return false;
+        const Position first = larger(next_tile_, floor_of(any_[any_next_].begin));
         if (first >= count()) return false;
 
         // The next stretch of whole tiles inside one interval of `all`.
-        index whole_first = no_end, whole_last = no_end;
-        for (; all_next < seen.all.count; ++all_next) {
-            whole_first = larger(first, whole_from(seen.all.items[all_next]));
-            whole_last = whole_to(seen.all.items[all_next]);
+        Position whole_first = count(), whole_last = count();
+        for (; all_next_ < all_count_; ++all_next_) {
+            whole_first = larger(first, ceil_of(all_[all_next_].begin));
+            whole_last = floor_of(all_[all_next_].end);
             if (whole_first < whole_last) break;
-            whole_first = no_end;
+            whole_first = count();
         }
         if (whole_first == first) {
             run = {first, whole_last, tile_class::full};
         } else {
-            index last = touched_to(seen.any.items[any_next]);
-            while (last < whole_first && any_next + 1 < seen.any.count && touched_from(seen.any.items[any_next + 1]) <= last) {
-                last = touched_to(seen.any.items[++any_next]);
+            Position last = ceil_of(any_[any_next_].end);
+            while (last < whole_first && any_next_ + 1 < any_count_ && floor_of(any_[any_next_ + 1].begin) <= last) {
+                last = ceil_of(any_[++any_next_].end);
             }
             run = {first, last < whole_first ? last : whole_first, tile_class::partial};
         }
-        next_tile = run.last;
+        next_tile_ = static_cast<Position>(run.last);
         return true;
     }
 
 private:
-    LONGSPAN_HD static constexpr index larger(index a, index b) { return a > b ? a : b; }
-    LONGSPAN_HD constexpr index count() const { return ceil_div(range.length(), tile); }
-    LONGSPAN_HD constexpr index begin_of(index i) const { return range.begin + i * tile; }
-    // Tiles [touched_from, touched_to) hold a position of the interval; [whole_from, whole_to) lie inside it.
-    LONGSPAN_HD constexpr index touched_from(interval x) const { return floor_of(x.begin); }
-    LONGSPAN_HD constexpr index touched_to(interval x) const { return ceil_of(x.end); }
-    LONGSPAN_HD constexpr index whole_from(interval x) const { return ceil_of(x.begin); }
-    LONGSPAN_HD constexpr index whole_to(interval x) const { return floor_of(x.end); }
-    // A position behind the range is behind its last tile, however short that one is.
-    LONGSPAN_HD constexpr index floor_of(index at) const {
-        return at >= range.end ? count() : at <= range.begin ? 0 : (at - range.begin) / tile;
-    }
-    LONGSPAN_HD constexpr index ceil_of(index at) const {
-        return at >= range.end ? count() : at <= range.begin ? 0 : ceil_div(at - range.begin, tile);
-    }
+    struct stretch {
+        Position begin = 0, end = 0;  ///< from the range's begin on, cut at its end
+    };
+    stretch any_[Capacity]{}, all_[Capacity]{};
+    Position length_ = 0, tile_ = 1;
+    Position next_tile_ = 0;  ///< tiles before this one are settled
+    int any_count_ = 0, all_count_ = 0;
+    int any_next_ = 0, all_next_ = 0;  ///< the first intervals that may still matter
+
+    LONGSPAN_HD static constexpr Position larger(Position a, Position b) { return a > b ? a : b; }
+    // Every tile that an interval's end lies behind is touched or whole, however short the last one is.
+    LONGSPAN_HD constexpr Position count() const { return ceil_of_tiles(length_); }
+    LONGSPAN_HD constexpr Position ceil_of_tiles(Position at) const { return static_cast<Position>((at + tile_ - 1) / tile_); }
+    LONGSPAN_HD constexpr Position floor_of(Position at) const { return at == length_ ? count() : static_cast<Position>(at / tile_); }
+    LONGSPAN_HD constexpr Position ceil_of(Position at) const { return ceil_of_tiles(at); }
 };
 
 /// The live key tiles of a run of queries, cut from key_range; positions within the document. In device code:
 ///     auto walk = key_runs<P>(arguments, document, queries, key_range, 64);
 ///     for (tile_run run; walk.next(run);) …
-template <pattern P>
-LONGSPAN_HD [[nodiscard]] constexpr run_walk<key_capacity<P>> key_runs(const typename P::arguments& a, index document, interval queries,
-                                                                       interval key_range, index tile) {
-    if (queries.empty() || key_range.empty()) return {{}, key_range, tile};
+template <pattern P, class Position = index>
+LONGSPAN_HD [[nodiscard]] constexpr run_walk<key_capacity<P>, Position> key_runs(const typename P::arguments& a, index document, interval queries,
+                                                                                 interval key_range, index tile) {
+    if (queries.empty() || key_range.empty()) return {};
     return {P::keys(a, document, queries), key_range, tile};
 }
 
 /// The live query tiles of a run of keys: the transposed walk, for a backward that keeps keys.
-template <pattern P>
-LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>> query_runs(const typename P::arguments& a, index document, interval keys,
-                                                                           interval query_range, index tile) {
-    if (keys.empty() || query_range.empty()) return {{}, query_range, tile};
+template <pattern P, class Position = index>
+LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>, Position> query_runs(const typename P::arguments& a, index document, interval keys,
+                                                                                     interval query_range, index tile) {
+    if (keys.empty() || query_range.empty()) return {};
     return {P::queries(a, document, keys), query_range, tile};
 }
 

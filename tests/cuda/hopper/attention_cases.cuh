@@ -27,7 +27,7 @@ struct hopper_problem : attention_problem<P, HeadDim, Score, T> {
         base::settle();
         op::forward(this->stream, this->view(this->q, n.query_tokens, n.heads), this->view(this->k, n.key_tokens, n.key_heads),
                     this->view(this->v, n.key_tokens, n.key_heads), this->device_span(), this->given(), this->values,
-                    this->view(this->out, n.query_tokens, n.heads), this->lse.view(n.query_tokens, n.heads), merge);
+                    this->view(this->out, n.query_tokens, n.heads), this->lse.view(n.query_tokens, n.heads), room.data(), merge);
     }
     void backward(accumulate add = accumulate::no, attention_view delta = {}) {
         base::settle();

@@ -297,7 +297,8 @@ template <pattern Pattern, index HeadDim, class Score>
 template <class Q, class K, class V, storage_format O>
 void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                                                  std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
-                                                 const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse, bool merge) {
+                                                 const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse,
+                                                 std::byte* /*workspace*/, bool merge) {
     using namespace detail;
     static_assert(same_storage<Q, K, V>, "cuda attention: queries, keys and values are stored alike, as float, bf16 or fp16");
     using T = std::remove_const_t<Q>;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Segments of a batch, and their schedule: for each size of block and each side, the list of blocks in the order in which they
-// should start. Blocks of keys ascend and blocks of queries descend: the longest first under a causal pattern.
+// Segments of a batch, and their schedule: for each size of block and each side, the list of blocks, the longest first as a causal
+// pattern has it: a block of queries is as long as what lies before it in its segment, a block of keys as what lies behind it.
+// Lists are sorted by counting: one thread block a list, O(tokens / block + segments).
 #pragma once
 
 #include <longspan/cuda/attention.cuh>
@@ -20,65 +21,82 @@ __global__ void __launch_bounds__(256) make_segments(const piece* pieces, index 
 
 struct schedule_list {
     attention_block* blocks;
-    index room;
+    index room;            ///< of the list
+    std::int32_t* counts;  ///< three times room + 2, and one for each segment
 };
 
-/// Sums over the 1024 threads before this one, and over all.
-struct block_sums {
-    int before, all;
-};
-__device__ __forceinline__ block_sums sum_before(int value, int (&shared)[33]) {
+/// Sums over this thread and those before it, of 1024.
+__device__ __forceinline__ int sum_upto(int value, int (&shared)[32]) {
     const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
-    int upto = value;
     for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(~0u, upto, step);
-        if (lane >= step) upto += other;
+        const int other = __shfl_up_sync(~0u, value, step);
+        if (lane >= step) value += other;
     }
     __syncthreads();
-    if (lane == 31) shared[warp] = upto;
+    if (lane == 31) shared[warp] = value;
     __syncthreads();
-    int before = 0, all = 0;
-    for (int w = 0; w < 32; ++w) {
-        if (w < warp) before += shared[w];
-        all += shared[w];
-    }
-    return {before + upto - value, all};
+    for (int w = 0; w < warp; ++w) value += shared[w];
+    return value;
 }
 
-/// One block of 1024 threads for each list: short and long blocks of queries, short and long blocks of keys.
+/// One block of 1024 threads for each list: short and long blocks of queries, short and long blocks of keys. Where a block of
+/// length l stands follows from how many segments have at least l blocks; equal lengths stand as their segments do.
 template <int = 0>
 __global__ void __launch_bounds__(1024, 1) make_schedule(const attention_segment* segments, index count, schedule_list short_queries,
                                                          schedule_list long_queries, schedule_list short_keys, schedule_list long_keys) {
-    __shared__ int warps[33];
-    __shared__ int first[1024];
+    __shared__ int shared[32];
+    __shared__ int carried[2];
     const int which = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) >> 5, lane = static_cast<int>(threadIdx.x) & 31;
     const index block = which % 2 == 0 ? short_block : long_block;
     const bool of_queries = which < 2;
-    const schedule_list room = which == 0 ? short_queries : which == 1 ? long_queries : which == 2 ? short_keys : long_keys;
-    attention_block* const list = room.blocks;
+    const schedule_list list = which == 0 ? short_queries : which == 1 ? long_queries : which == 2 ? short_keys : long_keys;
+    const int most = static_cast<int>(list.room) + 1;  // segments that overlap may make more blocks than there is room for: such lengths are cut
+    std::int32_t *const as_long = list.counts, *const before = as_long + most + 1, *const taken = before + most + 1, *const ranks = taken + most + 1;
     const auto blocks_of = [&](index i) {
-        return i < count ? static_cast<int>(ceil_div(of_queries ? segments[i].query_count : segments[i].key_count, block)) : 0;
+        const index blocks = ceil_div(of_queries ? segments[i].query_count : segments[i].key_count, block);
+        return blocks < most ? static_cast<int>(blocks) : most;
     };
-    int total = 0;
-    for (index base = 0; base < count; base += 1024) total += sum_before(blocks_of(base + threadIdx.x), warps).all;
-
-    int begin = 0;
-    for (index base = 0; base < count; base += 1024) {
-        const block_sums sums = sum_before(blocks_of(base + threadIdx.x), warps);
-        first[threadIdx.x] = begin + sums.before;
+    for (int l = static_cast<int>(threadIdx.x); l <= most; l += 1024) as_long[l] = taken[l] = 0;
+    if (threadIdx.x == 0) carried[0] = carried[1] = 0;
+    __syncthreads();
+    for (index i = threadIdx.x; i < count; i += 1024) {
+        if (const int blocks = blocks_of(i); blocks > 0) atomicAdd(as_long + blocks, 1);
+    }
+    __syncthreads();
+    // From the longest down: segments with at least l blocks, and blocks longer than l.
+    for (int top = most; top > 0; top -= 1024) {
+        const int l = top - static_cast<int>(threadIdx.x);
+        const int segments_here = sum_upto(l > 0 ? as_long[l] : 0, shared) + carried[0];
+        const int blocks_here = sum_upto(l > 0 ? segments_here : 0, shared) + carried[1];
+        if (l > 0) as_long[l] = segments_here, before[l] = blocks_here - segments_here;
         __syncthreads();
-        begin += sums.all;
-        for (int i = warp; i < 1024 && base + i < count; i += 32) {
-            const int at = first[i], blocks = blocks_of(base + i);
-            for (int b = lane; b < blocks; b += 32) {
-                const index to = of_queries ? total - 1 - (at + b) : at + b;
-                if (to < room.room) list[1 + to] = {static_cast<std::int32_t>(base + i), b};  // segments that overlap may be too many
-            }
-        }
+        if (threadIdx.x == 1023) carried[0] = segments_here, carried[1] = blocks_here;
         __syncthreads();
     }
-    if (threadIdx.x == 0) list[0] = {0, static_cast<std::int32_t>(total < room.room ? total : room.room)};
-    for (index i = total + static_cast<index>(threadIdx.x); i < room.room; i += 1024) list[1 + i] = {-1, 0};
+    // Longer segments stand first among blocks of one length. One warp counts, so that the order is always the same.
+    if (warp == 0) {
+        for (index base = 0; base < count; base += 32) {
+            const index i = base + lane;
+            const int blocks = i < count ? blocks_of(i) : 0;
+            const unsigned alike = __match_any_sync(~0u, blocks);
+            const int first = taken[blocks];
+            __syncwarp();
+            if (lane == __ffs(static_cast<int>(alike)) - 1) taken[blocks] = first + __popc(alike);
+            __syncwarp();
+            if (i < count) ranks[i] = (blocks < most ? as_long[blocks + 1] : 0) + first + __popc(alike & ((1u << lane) - 1));
+        }
+    }
+    __syncthreads();
+    for (index i = warp; i < count; i += 32) {
+        const int blocks = blocks_of(i), rank = ranks[i];
+        for (int l = 1 + lane; l <= blocks; l += 32) {
+            const int to = before[l] + rank;
+            if (to < list.room) list.blocks[1 + to] = {static_cast<std::int32_t>(i), of_queries ? l - 1 : blocks - l};
+        }
+    }
+    const int total = carried[1] < list.room ? carried[1] : static_cast<int>(list.room);
+    if (threadIdx.x == 0) list.blocks[0] = {0, total};
+    for (index i = total + static_cast<index>(threadIdx.x); i < list.room; i += 1024) list.blocks[1 + i] = {-1, 0};
 }
 
 }  // namespace longspan::cuda::detail
@@ -94,12 +112,15 @@ inline void schedule_segments(stream_ref stream, attention_segment* segments, in
                std::to_string(key_tokens) + " and " + std::to_string(count);
     });
     const schedule_layout at = schedule_of(query_tokens, key_tokens, count);
+    std::int32_t* counts = reinterpret_cast<std::int32_t*>(reinterpret_cast<std::byte*>(segments) + at.counts);
     const auto list = [&](bytes offset, index tokens, index block) {
-        return schedule_list{reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset), most_blocks(tokens, count, block)};
+        const schedule_list made{reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset), most_blocks(tokens, count, block), counts};
+        counts += schedule_counts(tokens, count, block);
+        return made;
     };
-    make_schedule<><<<4, 1024, 0, stream>>>(segments, count, list(at.short_queries, query_tokens, short_block),
-                                            list(at.long_queries, query_tokens, long_block), list(at.short_keys, key_tokens, short_block),
-                                            list(at.long_keys, key_tokens, long_block));
+    const schedule_list short_queries = list(at.short_queries, query_tokens, short_block), long_queries = list(at.long_queries, query_tokens, long_block);
+    const schedule_list short_keys = list(at.short_keys, key_tokens, short_block), long_keys = list(at.long_keys, key_tokens, long_block);
+    make_schedule<><<<4, 1024, 0, stream>>>(segments, count, short_queries, long_queries, short_keys, long_keys);
     check_launch("attention segments");
 }
 

@@ -102,7 +102,8 @@ struct run_list {
     int count;
 
     /// By one thread.
-    __device__ __forceinline__ void fill(run_walk<Capacity> walk) {
+    template <class Position>
+    __device__ __forceinline__ void fill(run_walk<Capacity, Position> walk) {
         int n = 0;
         for (tile_run run; walk.next(run); ++n) {
             runs[n] = {static_cast<int>(run.first), static_cast<int>(run.last), run.kind == tile_class::partial};

@@ -85,7 +85,8 @@ template <class Model, class Pattern, class Context, class Q, class V, class Sin
 void ops_on<Device>::attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                     matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const {
     detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
-        op.forward(stream_, q, k, v, c.segments, arguments, values, out, detail::by_head(lse));
+        // Behind the slopes and sinks.
+        op.forward(stream_, q, k, v, c.segments, arguments, values, out, detail::by_head(lse), workspace_ + round_up(Model::shape.heads * bytes{8}, workspace_alignment));
     });
 }
 

@@ -21,11 +21,16 @@ struct attention {
     static_assert(std::is_void_v<typename Score::rounding>, "hopper attention: operands are two-byte formats, which nothing rounds");
     using arguments = typename Pattern::arguments;
 
-    /// Writes out[tq, heads·HeadDim] and lse[tq, heads]; with `merge`, joins what they hold.
+    /// Bytes of workspace of a forward: the counter by which work is handed out.
+    [[nodiscard]] static constexpr bytes forward_workspace() { return workspace_alignment; }
+
+    /// Writes out[tq, heads·HeadDim] and lse[tq, heads]; with `merge`, joins what they hold. `workspace`: forward_workspace() bytes at a
+    /// multiple of 256.
     template <class Q, class K, class V, storage_format O>
     static void forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                         std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
-                        const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse, bool merge = false);
+                        const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse,
+                        std::byte* workspace, bool merge = false);
 
     /// Bytes of workspace of a backward.
     [[nodiscard]] static constexpr bytes backward_workspace(index query_tokens, index heads, index key_heads) {

@@ -4,6 +4,8 @@
 // sums of floats; the sums rounded into dq; the sinks' gradients.
 #pragma once
 
+#include <algorithm>
+
 #include <longspan/cuda/detail/attention_backward.cuh>
 #include <longspan/cuda/hopper/detail/backward_kernel.cuh>
 #include <longspan/cuda/hopper/detail/tensor_map.cuh>
@@ -64,7 +66,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
     } else {
         using T = std::remove_const_t<Q>;
         using shape = backward_shape<width>;
-        using memory = backward_memory<width, query_capacity<Pattern>>;
+        using memory = backward_memory<width, query_capacity<Pattern>, Score::dropout>;
         constexpr const char* op = "hopper attention backward";
         const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;
         expect_view(op, "d_out", d_out, queries.rows, queries.columns, 16);
@@ -74,10 +76,11 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
         expects(delta.data == nullptr || (delta.rows == lse.rows && delta.heads == lse.heads),
                 [] { return "hopper attention backward: expected delta of the same shape as lse"; });
         const base::score_numbers numbers = base::numbers_of<Score>(op, score_values, HeadDim);
+        expect_countable(op, queries.rows, keys.rows, heads);
         if (segments.empty()) return;
         expect_pointer(op, "workspace", workspace, workspace_alignment);
 
-        const index count = static_cast<index>(segments.size());
+        const index count = static_cast<index>(segments.size()), group = heads / key_heads;
         const base::schedule_layout at = base::schedule_of(queries.rows, keys.rows, count);
         const backward_layout room = backward_layout_of(queries.rows, heads, HeadDim);
         float2* const statistics = reinterpret_cast<float2*>(workspace);
@@ -100,18 +103,19 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
                                                            statistics,
                                                            sums,
                                                            marks,
-                                                           counter,
                                                            queries.rows,
                                                            segments.data(),
-                                                           base::schedule_at(segments, at.long_keys),
+                                                           {base::schedule_at(segments, at.long_keys), static_cast<int>(key_heads),
+                                                            heads_together(queries.rows * HeadDim * group * bytes{2 * sizeof(T) + sizeof(float)}, key_heads), counter},
                                                            pattern_arguments,
                                                            numbers,
-                                                           static_cast<int>(heads / key_heads),
+                                                           static_cast<int>(group),
                                                            add_keys == accumulate::yes};
             const auto kernel = attention_backward<Pattern, width, Score, T, D>;
             base::allow_shared(kernel, memory::size, op);
-            const dim3 grid(static_cast<unsigned>(base::most_blocks(keys.rows, count, shape::keys)), static_cast<unsigned>(key_heads));
-            kernel<<<grid, shape::threads, memory::size, stream>>>(call);
+            const index items = base::most_blocks(keys.rows, count, shape::keys) * key_heads;
+            const index grid = std::min(items, index{multiprocessors(op)});
+            kernel<<<static_cast<unsigned>(grid), shape::threads, memory::size, stream>>>(call);
             check_launch(op);
         }
         if (queries.rows == 0) return;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two warps of Hopper's backward that move tiles. One has queries and dO copied in; the other adds a tile's dQ to the sums in
-// memory, in the order of cuda/detail/attention_order.cuh: from the last block of keys that a tile of queries sees to the first.
+// The warps of Hopper's backward that do not multiply. One takes work and has keys, values, queries and dO copied in; one adds a
+// tile's dQ to the sums in memory, in the order of cuda/detail/attention_order.cuh; two fetch each query's statistics and make,
+// for tiles that are partial, the bits of what is seen, and for dropout those of what is kept.
 #pragma once
 
+#include <limits>
+
 #include <longspan/cuda/hopper/detail/backward_shape.cuh>
+#include <longspan/cuda/ptx/ordered.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -16,113 +20,238 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
     return false;
 }
 
-/// The first block of keys behind b that any of these queries sees; -1: none.
-template <class Pattern, class Call>
-__device__ __forceinline__ int next_block(const Call& c, const key_block& b, interval queries, int tile) {
-    const index behind = b.s.key_position + b.first_row + tile, end = b.s.key_position + b.s.key_count;
+/// The block of keys that adds to these queries before block b does: of those they see, the next one below where sums rise, else the
+/// next one above; -1: none.
+template <class Pattern, class Call, class Block>
+__device__ __forceinline__ int block_before(const Call& c, const Block& b, interval queries, int tile) {
+    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+    const index here = b.s.key_position + b.first_row, begin = rising ? b.s.key_position : here + tile;
+    const index end = rising ? here : b.s.key_position + b.s.key_count;
     const auto seen = Pattern::keys(c.arguments(), b.s.ordinal, queries).any;
-    for (int i = 0; i < seen.count; ++i) {
-        if (seen.items[i].end <= behind) continue;
-        const index at = seen.items[i].begin > behind ? seen.items[i].begin : behind;
-        return at < end ? static_cast<int>((at - b.s.key_position) / tile) : -1;
+    for (int k = 0; k < seen.count; ++k) {
+        const interval x = seen.items[rising ? seen.count - 1 - k : k];
+        const index first = x.begin > begin ? x.begin : begin, last = x.end < end ? x.end : end;
+        if (first < last) return static_cast<int>(((rising ? last - 1 : first) - b.s.key_position) / tile);
     }
     return -1;
 }
 
-/// The copying warp.
-template <int HeadDim, int Capacity, class Call>
-__device__ __forceinline__ void copy_backward(const Call& c, const key_block& b, const run_list<Capacity>& runs, std::uint32_t base) {
+/// Enters the next block of work, or the end; by a whole warp. False behind the last.
+template <class Pattern, int HeadDim, class Call, class Block>
+__device__ __forceinline__ bool plan_block(const Call& c, Block& b, bool leader) {
+    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, Capacity>;
-    using key_tile = typename memory::key_tile;
-    using query_tile = typename memory::query_tile;
-    const pipeline::ring<shape::slots> query_ring{base + memory::query_ring}, d_out_ring{base + memory::d_out_ring};
-    typename pipeline::ring<shape::slots>::place at;
-    const bool leader = ptx::elect();
-    const int lane = static_cast<int>(threadIdx.x) & 31;
-    std::uint32_t ragged_parity = 0;
+    const int lane = ptx::thread_x() & 31;
+    const work_order::item item = c.work.take(leader);
+    if (leader) b.key_head = item.head;
+    if (item.head < 0) return false;
     {
-        const bool ragged = b.live_keys < shape::keys;
-        const std::uint32_t arrival = base + (ragged ? memory::ragged : memory::keys_full);
-        if (leader) {
-            ptx::mbarrier_arrive_expect(arrival, 2 * key_tile::size);
-            const int row = static_cast<int>(b.s.key_begin + b.first_row), panel = b.key_head * (HeadDim / 64);
-            ptx::copy_box(base + memory::keys, &c.keys, 0, row, panel, arrival);
-            ptx::copy_box(base + memory::values, &c.values, 0, row, panel, arrival);
-        }
-        if (ragged) {
-            ptx::mbarrier_wait(arrival, ragged_parity);
-            ragged_parity ^= 1;
-            clear_rows(key_tile{base + memory::keys}, b.live_keys);
-            clear_rows(key_tile{base + memory::values}, b.live_keys);
-            ptx::fence_async_proxy();
-            __syncwarp();
-            if (leader) ptx::mbarrier_arrive(base + memory::keys_full);
+        const unsigned total = static_cast<unsigned>(c.work.blocks[0].block), place = static_cast<unsigned>(item.place);
+        const attention_block block = c.work.blocks[rising ? 1 + place : total - place];
+        // The segment goes where all warps read it, so that it takes no registers here.
+        constexpr int words = int{sizeof(attention_segment) / sizeof(int4)};
+        if (lane < words) reinterpret_cast<int4*>(&b.s)[lane] = reinterpret_cast<const int4*>(c.segments + block.segment)[lane];
+        if (leader) b.number = block.block, b.first_row = static_cast<index>(block.block) * shape::keys;
+    }
+    __syncwarp();
+    if (lane < 2) {  // one lane for its own runs, one for the neighbour's
+        const index first = b.first_row + (lane == 0 ? 0 : rising ? -shape::keys : shape::keys), left = b.s.key_count - first;
+        const interval keys{b.s.key_position + first, b.s.key_position + (first < 0 ? first : first + (left < shape::keys ? left : shape::keys))};
+        auto& list = lane == 0 ? b.runs : b.neighbour;
+        list.fill(query_runs<Pattern, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries));
+        if (lane == 0) {
+            int tiles = 0;
+            for (int i = 0; i < list.count; ++i) tiles += list.runs[i].last - list.runs[i].first;
+            b.live_keys = static_cast<int>(left < shape::keys ? left : shape::keys);
+            b.tiles = tiles * c.group;
         }
     }
-    for_each_tile(runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
-        const index first = static_cast<index>(tile) * shape::queries, row = b.s.query_begin + first, left = b.s.query_count - first;
-        const int live = static_cast<int>(left < shape::queries ? left : shape::queries);
-        const bool ragged = live < shape::queries;
-        const auto copy = [&](const auto& ring, const CUtensorMap* map, std::uint32_t to) {
-            const std::uint32_t arrival = ragged ? base + memory::ragged : ring.full(at);
-            if (leader) {
-                ptx::mbarrier_arrive_expect(arrival, query_tile::size);
-                ptx::copy_box(to, map, 0, static_cast<int>(row), head * (HeadDim / 64), arrival);
-            }
-            if (ragged) {
-                ptx::mbarrier_wait(arrival, ragged_parity);
-                ragged_parity ^= 1;
-                clear_rows(query_tile{to}, live);
-                ptx::fence_async_proxy();
-                __syncwarp();
-                if (leader) ptx::mbarrier_arrive(ring.full(at));
-            }
-        };
-        query_ring.wait_free(at);
-        const float2* const from = c.statistics + head * c.query_tokens + row;
-#pragma unroll
-        for (int i = lane; i < shape::queries; i += 32) {
-            const float2 of_query = i < live ? from[i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
-            ptx::store(base + memory::statistics + static_cast<std::uint32_t>(at.slot * memory::statistics_slot + 8 * i), of_query);
-        }
-        ptx::mbarrier_arrive(query_ring.full(at));  // each lane for what it wrote
-        copy(query_ring, &c.queries, base + memory::queries + static_cast<std::uint32_t>(at.slot * query_tile::size));
-        d_out_ring.wait_free(at);
-        copy(d_out_ring, &c.d_out, base + memory::d_out + static_cast<std::uint32_t>(at.slot * query_tile::size));
-        at.advance();
-    });
+    __syncwarp();
+    return true;
 }
 
-/// The adding warp: one lane of it. A tile's mark is left once the tile's sums are there, while the next tile's are on their way.
-template <class Pattern, int HeadDim, int Capacity, class Call>
-__device__ __forceinline__ void add_queries(const Call& c, const key_block& b, const run_list<Capacity>& runs, const run_list<Capacity>& above,
-                                            std::uint32_t base) {
+/// The copying warp.
+template <class Pattern, int HeadDim, bool Dropout, class Call>
+__device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base) {
+    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+    constexpr int capacity = query_capacity<Pattern>;
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, Capacity>;
-    const pipeline::ring<1> dq_ring{base + memory::dq_ring};
-    typename pipeline::ring<1>::place at;
-    if (!ptx::elect()) return;
-    std::int32_t* unmarked = nullptr;
-    const auto leave = [&] {
-        if (unmarked == nullptr) return;
-        ptx::fence_async_proxy_everywhere();
-        ptx::store_release(unmarked, b.number);
-        unmarked = nullptr;
+    using memory = backward_memory<HeadDim, capacity, Dropout>;
+    using key_tile = typename memory::key_tile;
+    using query_tile = typename memory::query_tile;
+    const typename memory::query_ring_type query_ring{base + memory::query_ring};
+    const typename memory::query_ring_type d_out_ring{base + memory::d_out_ring};
+    const typename memory::work_ring_type work_ring{base + memory::work_ring};
+    const typename memory::single key_ring{base + memory::key_ring};
+    typename memory::query_ring_type::place at_queries;
+    typename memory::query_ring_type::place at_d_out;
+    typename memory::work_ring_type::place at_work;
+    typename memory::single::place at_keys;
+    const bool leader = ptx::elect();
+    std::uint32_t ragged_parity = 0;
+    // Rows behind the last of a segment belong to others, or to nobody: a product must not meet them, as they may not be finite.
+    const auto clear_behind = [&](auto tile, int live) {
+        clear_rows(tile, live);
+        ptx::fence_async_proxy();
+        __syncwarp();
     };
-    for_each_tile(runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+    const auto wait_ragged = [&] {
+        ptx::mbarrier_wait(base + memory::ragged, ragged_parity);
+        ragged_parity ^= 1;
+    };
+
+    for (;; at_work.advance()) {
+        work_ring.wait_full(at_work);
+        const auto& b = memory::block(static_cast<std::uint32_t>(at_work.slot));
+        if (b.key_head < 0) return;
+        {
+            const bool ragged = b.live_keys < shape::keys;
+            const std::uint32_t arrival = ragged ? base + memory::ragged : key_ring.full(at_keys);
+            key_ring.wait_free(at_keys);
+            if (leader) {
+                ptx::mbarrier_arrive_expect(arrival, 2 * key_tile::size);
+                const int row = static_cast<int>(b.s.key_begin + b.first_row), panel = b.key_head * (HeadDim / 64);
+                ptx::copy_box(base + memory::keys, &c.keys, 0, row, panel, arrival);
+                ptx::copy_box(base + memory::values, &c.values, 0, row, panel, arrival);
+            }
+            if (ragged) {
+                wait_ragged();
+                clear_behind(key_tile{base + memory::keys}, b.live_keys);
+                clear_behind(key_tile{base + memory::values}, b.live_keys);
+                if (leader) ptx::mbarrier_arrive(key_ring.full(at_keys));
+            }
+            at_keys.advance();
+        }
+        for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+            const index first = static_cast<index>(tile) * shape::queries, left = b.s.query_count - first;
+            const int row = static_cast<int>(b.s.query_begin + first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
+            const auto copy = [&](const auto& ring, auto& at, const CUtensorMap* map, query_tile to) {
+                ring.wait_free(at);
+                const bool ragged = live < shape::queries;
+                const std::uint32_t arrival = ragged ? base + memory::ragged : ring.full(at);
+                if (leader) {
+                    ptx::mbarrier_arrive_expect(arrival, query_tile::size);
+                    ptx::copy_box(to.base, map, 0, row, head * (HeadDim / 64), arrival);
+                }
+                if (ragged) {
+                    wait_ragged();
+                    clear_behind(to, live);
+                    if (leader) ptx::mbarrier_arrive(ring.full(at));
+                }
+                at.advance();
+            };
+            copy(query_ring, at_queries, &c.queries, memory::query_slot(base, at_queries.slot));
+            copy(d_out_ring, at_d_out, &c.d_out, memory::d_out_slot(base, at_d_out.slot));
+        });
+        __syncwarp();
+        if (leader) work_ring.free(at_work);
+    }
+}
+
+/// A marking warp, number `worker` of those: statistics of its share of a tile's queries, and the words of masks that are theirs.
+template <class Pattern, int HeadDim, bool Dropout, class Call>
+__device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base, int worker) {
+    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+    using shape = backward_shape<HeadDim>;
+    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
+    constexpr int share = shape::queries / 32 / shape::markers;  // words of a row, and queries of a lane
+    const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
+    const typename memory::work_ring_type work_ring{base + memory::work_ring};
+    const int first_word = worker * share;
+    std::uint32_t tiles = 0;
+    [[maybe_unused]] philox_key drop_key{};
+    if constexpr (Dropout) drop_key = c.numbers.site.key();
+    const auto word_at = [&](const auto& masks, int key, int i) {
+        return masks.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + first_word + i));
+    };
+    for (std::uint32_t works = 0;; ++works) {
+        work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
+        const auto& b = memory::block(works & 1);
+        if (b.key_head < 0) return;
+        for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool partial) {
+            const pipeline::ring_place<2> at{static_cast<int>(tiles & 1), tiles >> 1 & 1};
+            ++tiles;
+            const int lane = ptx::thread_x() & 31;  // asked afresh: registers are few here
+            const int first = tile * shape::queries + 32 * first_word + lane;  // this lane's first query
+            float2 of_query[share];
+            {
+                const int left = static_cast<int>(b.s.query_count) - first;
+                const float2* const from = c.statistics + head * c.query_tokens + b.s.query_begin + first;
+#pragma unroll
+                for (int i = 0; i < share; ++i) of_query[i] = 32 * i < left ? from[32 * i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
+            }
+            query_ring.wait_free(at);
+            const std::uint32_t statistics = base + static_cast<std::uint32_t>(memory::statistics + at.slot * memory::statistics_slot + 8 * (32 * first_word + lane));
+#pragma unroll
+            for (int i = 0; i < share; ++i) ptx::store(statistics + 256 * i, of_query[i]);
+            const bool tested = partial || b.live_keys < shape::keys;
+            if (tested) {
+                const auto seen = memory::seen_in(base, at.slot);
+                const index first_key = b.s.key_position + b.first_row, first_query = b.s.query_position + (first - lane);
+#pragma unroll 1
+                for (int i = 0; i < share; ++i)
+#pragma unroll 1
+                    for (int key = lane; key < shape::keys; key += 32) {
+                        ptx::store(word_at(seen, key, i), key >= b.live_keys ? 0u
+                                                          : partial          ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + key, first_query + 32 * i)
+                                                                             : ~0u);
+                    }
+            }
+            if constexpr (Dropout) {
+                const drop_source source{drop_key, static_cast<std::uint32_t>(b.s.document), static_cast<std::uint32_t>(head), c.numbers.drop_threshold};
+                const auto kept = memory::kept_in(base, at.slot);
+#pragma unroll 1
+                for (int i = 0; i < share; ++i) {
+                    source.queries_of(b.s.query_position + (first - lane) + 32 * i, b.s.key_position + b.first_row, shape::keys,
+                                      [&](int key, std::uint32_t word) {
+                                          if (lane == key % 32) ptx::store(word_at(kept, key, i), word);
+                                      });
+                }
+            }
+            if (first_word == 0 && lane == 0) {
+                ptx::store(base + memory::entries + static_cast<std::uint32_t>(8 * at.slot),
+                           make_float2(__int_as_float(tile | (tested ? tested_tile : 0)), __int_as_float(head)));
+            }
+            __syncwarp();
+            if (lane == 0) ptx::mbarrier_arrive(mark_ring.full(at));
+        });
+        __syncwarp();
+        if ((ptx::thread_x() & 31) == 0) work_ring.free({static_cast<int>(works & 1), 0});
+    }
+}
+
+/// The adding warp, which also plans: the next block is entered before this one's sums come. One lane adds; a tile's mark is left once
+/// the tile's sums are there, while the next tile's are on their way.
+template <class Pattern, int HeadDim, bool Dropout, class Call>
+__device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base) {
+    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+    using shape = backward_shape<HeadDim>;
+    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
+    const typename memory::single dq_ring{base + memory::dq_ring};
+    const typename memory::work_ring_type work_ring{base + memory::work_ring};
+    typename memory::single::place at;
+    const auto leads = [] { return (ptx::thread_x() & 31) == 0; };
+    constexpr std::uint32_t nothing = ~0u;
+    std::uint32_t unmarked = nothing;  // place among the marks
+    const auto leave = [&](const typename memory::block_type& b) {
+        if (unmarked == nothing) return;
+        ptx::fence_async_proxy_everywhere();
+        ptx::store_release(c.marks + unmarked, b.number);
+        unmarked = nothing;
+    };
+    const auto add = [&](const typename memory::block_type& b, int tile, int head) {
         const index first = static_cast<index>(tile) * shape::queries, row = b.s.query_begin + first, left = b.s.query_count - first;
         const int live = static_cast<int>(left < shape::queries ? left : shape::queries);
-        std::int32_t* const mark = c.marks + head * c.query_tokens + row;
-        int before = b.number + 1;
-        if (!holds(above, tile)) {
+        const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
+        int before = rising ? b.number - 1 : b.number + 1;
+        if (!holds(b.neighbour, tile)) {
             const index position = b.s.query_position + first;
-            before = next_block<Pattern>(c, b, {position, position + live}, shape::keys);
+            before = block_before<Pattern>(c, b, {position, position + live}, shape::keys);
         }
         dq_ring.wait_full(at);
-        if (before >= 0 && ptx::load_acquire(mark) != before) {
-            if (unmarked != nullptr) ptx::wait_bulk<0>(), leave();
-            while (ptx::load_acquire(mark) != before) {
+        if (before >= 0 && ptx::load_acquire(c.marks + mark) != before) {
+            if (unmarked != nothing) ptx::wait_bulk<0>(), leave(b);
+            while (ptx::load_acquire(c.marks + mark) != before) {
             }
         }
         if (before >= 0) ptx::fence_async_proxy_everywhere();
@@ -137,14 +266,29 @@ __device__ __forceinline__ void add_queries(const Call& c, const key_block& b, c
             else ptx::store_bulk(to, from, bytes);
         }
         ptx::commit_bulk();
-        if (unmarked != nullptr) ptx::wait_bulk<1>(), leave();
+        if (unmarked != nothing) ptx::wait_bulk<1>(), leave(b);
         unmarked = mark;
         ptx::wait_bulk_read<0>();
         dq_ring.free(at);
         at.advance();
-    });
-    ptx::wait_bulk<0>();
-    leave();
+    };
+    for (std::uint32_t planned = 0;; ++planned) {
+        const typename memory::work_ring_type::place at_plan{static_cast<int>(planned & 1), planned >> 1 & 1};
+        work_ring.wait_free(at_plan);
+        const bool more = plan_block<Pattern, HeadDim>(c, memory::block(planned & 1), leads());
+        if (leads()) {
+            ptx::mbarrier_arrive(work_ring.full(at_plan));
+            if (planned > 0) {
+                const auto& b = memory::block(planned & 1 ^ 1);
+                for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) { add(b, tile, head); });
+                ptx::wait_bulk<0>();
+                leave(b);
+                work_ring.free({at_plan.slot ^ 1, 0});
+            }
+        }
+        __syncwarp();
+        if (!more) return;
+    }
 }
 
 }  // namespace longspan::cuda::hopper::detail

@@ -1,189 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a warpgroup of the backward does with its 64 keys (hopper/detail/backward_kernel.cuh). Both warpgroups meet once a tile,
+// What a warpgroup of Hopper's backward does with its 64 keys (hopper/detail/backward_kernel.cuh). Both warpgroups meet once a tile,
 // when both have written their part of dSᵀ; two tiles of it take turns, so that nobody waits for the other to have read it.
+//
+// The tensor cores always have a product to go on with:
+//
+//     exp S(n)   beside   dP(n)                both meet       beside   dK(n)
+//     dS(n)      beside   dV(n)                dQ(n) leaves    beside   S(n+1)
 #pragma once
 
 #include <longspan/cuda/hopper/detail/backward_shape.cuh>
+#include <longspan/cuda/hopper/detail/score_tile.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
-/// Rounds sums to the operand of a product that runs along their columns.
-template <class F, int N>
-__device__ __forceinline__ void pack_operand(const float (&from)[N], std::uint32_t (&to)[N / 8][4]) {
-#pragma unroll
-    for (int k = 0; k < N / 8; ++k)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) to[k][i] = pack_pair<F>(from[8 * k + 2 * i], from[8 * k + 2 * i + 1]);
-}
-
-template <class Pattern, int HeadDim, class Score, class T, int Capacity, class Call>
-__device__ __forceinline__ void multiply_backward(const Call& c, const key_block& b, const run_list<Capacity>& runs, std::uint32_t base) {
+/// One warpgroup's work on one block of keys.
+template <class Pattern, int HeadDim, class Score, class T, class Call>
+struct backward_products {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, Capacity>;
+    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Score::dropout>;
+    using block_type = typename memory::block_type;
     using key_tile = typename memory::key_tile;
     using query_tile = typename memory::query_tile;
     using map_tile = typename memory::map_tile;
     using rule_type = longspan::cuda::detail::score_rule<Score, T>;
-    using place = typename pipeline::ring<shape::slots>::place;
-    constexpr int queries = shape::queries;
-    const pipeline::ring<shape::slots> query_ring{base + memory::query_ring}, d_out_ring{base + memory::d_out_ring};
-    const pipeline::ring<1> dq_ring{base + memory::dq_ring};
-    place at;
-    typename pipeline::ring<1>::place at_dq;
-    const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) & 31, g = lane / 4, t = lane % 4;
-    const int warp_key = 64 * group + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
-    const key_tile keys{base + memory::keys}, values{base + memory::values};
-    const std::uint64_t key_rows = keys.rows_from(64 * group), value_rows = values.rows_from(64 * group);
-    const std::uint64_t key_columns = keys.columns_from(shape::halves == 2 ? 64 * group : 0);
-    const auto first_key_of_lane = [&] { return b.s.key_position + b.first_row + warp_key + g; };  // asked where it is needed: no register kept
-    int map = 0;
-    [[maybe_unused]] philox_key drop_key{};
-    if constexpr (Score::dropout) drop_key = c.numbers.site.key();
+    static constexpr int queries = shape::queries, steps = queries / 16;
 
-    float dk[HeadDim / 2], dv[HeadDim / 2];
-    int started = 0;
-    ptx::mbarrier_wait(base + memory::keys_full, 0);
+    const Call& c;
+    std::uint32_t base;
+    int group;                                     ///< of the warpgroups that multiply
+    std::uint32_t tiles = 0, walks = 0;            ///< so far: slots that take turns by twos follow from their last bits
 
-    for_each_tile(runs, b.key_head * c.group, c.group, [&](int tile, int head, bool partial) {
-        const query_tile q{base + memory::queries + static_cast<std::uint32_t>(at.slot * query_tile::size)};
-        const query_tile d_out{base + memory::d_out + static_cast<std::uint32_t>(at.slot * query_tile::size)};
-        float score[queries / 2], dp[queries / 2];
-        const index first_query = b.s.query_position + static_cast<index>(tile) * queries;
-        [[maybe_unused]] drop_bits<Score::dropout ? queries / 2 : 32> kept;
-        if constexpr (Score::dropout) {
-            kept.draw_columns(drop_source(drop_key, b.s.document, head, c.numbers.drop_threshold), first_query, b.s.key_position + b.first_row + warp_key);
-        }
-        const auto masks_here = [&] {
-            const index first_key = first_key_of_lane();
-            quad_masks<queries> masks;
-            masks.draw([&](int half, int w) {
-                if (warp_key + g + 8 * half >= b.live_keys) return 0u;
-                return partial ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + 8 * half, first_query + 32 * w) : ~0u;
-            });
-            return masks;
-        };
-        // With heads of 128 registers are free only before there are scores.
-        constexpr bool masks_first = HeadDim == 128;
-        [[maybe_unused]] quad_masks<masks_first ? queries : 32> early;
-        if constexpr (masks_first) {
-            if (partial || b.live_keys < shape::keys) early = masks_here();
-        }
-        query_ring.wait_full(at);
+    // A lane's vote makes the number of its warpgroup one that the compiler knows to be the warp's.
+    __device__ __forceinline__ backward_products(const Call& call, std::uint32_t base_)
+        : c(call), base(base_), group(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0)) {}
+
+    // Asked afresh where they are needed: what follows from them is not carried through the walk in registers.
+    __device__ __forceinline__ static int lane() { return ptx::thread_x() & 31; }
+    __device__ __forceinline__ static int warp_key() { return ptx::thread_x() / 32 * 16 - 64; }
+    /// The place in every ring of the tile that comes next.
+    __device__ __forceinline__ pipeline::ring_place<2> at_ring() const { return {static_cast<int>(tiles & 1), tiles >> 1 & 1}; }
+    __device__ __forceinline__ key_tile keys() const { return {base + memory::keys}; }
+    __device__ __forceinline__ key_tile values() const { return {base + memory::values}; }
+
+    __device__ __forceinline__ void multiply_scores(float (&score)[queries / 2]) const {
+        const query_tile q = memory::query_slot(base, at_ring().slot);
+        const std::uint64_t rows = keys().rows_from(64 * group);
         ptx::fence_products();
 #pragma unroll
         for (int d = 0; d < HeadDim; d += 16) {
-            ptx::multiply<T, 0, 0>(score, key_rows + key_tile::along_columns(d), q.rows_from() + query_tile::along_columns(d), d > 0);
+            ptx::multiply<T, 0, 0>(score, rows + key_tile::along_columns(d), q.rows_from() + query_tile::along_columns(d), d > 0);
         }
         ptx::commit_products();
-        d_out_ring.wait_full(at);
+    }
+    __device__ __forceinline__ void multiply_dp(float (&dp)[queries / 2]) const {
+        const query_tile d_out = memory::d_out_slot(base, at_ring().slot);
+        const std::uint64_t rows = values().rows_from(64 * group);
         ptx::fence_products();
 #pragma unroll
         for (int d = 0; d < HeadDim; d += 16) {
-            ptx::multiply<T, 0, 0>(dp, value_rows + key_tile::along_columns(d), d_out.rows_from() + query_tile::along_columns(d), d > 0);
+            ptx::multiply<T, 0, 0>(dp, rows + key_tile::along_columns(d), d_out.rows_from() + query_tile::along_columns(d), d > 0);
         }
         ptx::commit_products();
-
-        const rule_type rule(c.numbers, head);
-        const float factor = rule.factor();
-        const std::uint32_t statistics = base + memory::statistics + static_cast<std::uint32_t>(at.slot * memory::statistics_slot + 16 * t);
-        ptx::wait_products<1>();
-        ptx::pin(score);
-        float slope[rule_type::plain ? 1 : queries / 2];
-        if constexpr (!rule_type::plain) {
-            const int apart = static_cast<int>(first_query - first_key_of_lane()) + 2 * t;
-#pragma unroll
-            for (int i = 0; i < queries / 2; ++i) {
-                const float capped = rule.capped(score[i]);
-                slope[i] = rule.derivative(capped);
-                score[i] = rule.placed(capped, static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8));
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < queries / 8; ++i) {
-            const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
-            score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
-            score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.z));
-            score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
-            score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.z));
-        }
-        if (partial || b.live_keys < shape::keys) {
-            quad_masks<queries> masks;
-            if constexpr (masks_first) masks = early;
-            else masks = masks_here();
-#pragma unroll
-            for (int h = 0; h < 2; ++h)
-#pragma unroll
-                for (int w = 0; w < queries / 32; ++w) {
-                    const std::uint32_t seen = masks.of(h, w);
-#pragma unroll
-                    for (int i = 0; i < 8; ++i) {
-                        float& p = score[16 * w + i / 2 * 4 + 2 * h + i % 2];
-                        p = seen >> (i / 2 * 8 + i % 2) & 1 ? p : 0.0f;
-                    }
-                }
-        }
-        ptx::wait_products<0>();
-        ptx::pin(dp);
-        std::uint32_t p_operand[queries / 16][4], ds_operand[queries / 16][4];
-#pragma unroll
-        for (int i = 0; i < queries / 8; ++i) {
-            const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                const int at_score = 4 * i + e;
-                float p = score[at_score], given = dp[at_score];
-                if constexpr (Score::dropout) {
-                    const float keep = kept.keeps(at_score) ? c.numbers.keep_scale : 0.0f;
-                    score[at_score] = p * keep;
-                    given *= keep;
-                }
-                float ds = p * (given - (e % 2 == 0 ? of_query.y : of_query.w));
-                if constexpr (!rule_type::plain) ds *= slope[at_score];
-                dp[at_score] = ds;
-            }
-        }
-        pack_operand<T>(score, p_operand);
-        pack_operand<T>(dp, ds_operand);
-
-        ptx::pin(dv);
-        ptx::fence_products();
-#pragma unroll
-        for (int k = 0; k < queries / 16; ++k) {
-            ptx::multiply<T, 1>(dv, p_operand[k], d_out.columns_from() + query_tile::along_rows(16 * k), k > 0 ? 1 : started);
-        }
-        ptx::commit_products();
-        const map_tile ds_tile{base + memory::map + static_cast<std::uint32_t>(map * map_tile::size)};
-#pragma unroll
-        for (int k = 0; k < queries / 16; ++k) {
-            const std::uint32_t to = ds_tile.base + map_tile::offset(warp_key + lane % 16, 16 * k + lane / 16 * 8);
-            ptx::store_matrices(to, ds_operand[k][0], ds_operand[k][1], ds_operand[k][2], ds_operand[k][3]);
-        }
-        ptx::fence_async_proxy();
-        ptx::barrier_wait(1, 128 * shape::groups);
-        float dq[32];
+    }
+    __device__ __forceinline__ void multiply_dq(float (&dq)[32], map_tile ds) const {
+        const std::uint64_t columns = keys().columns_from(shape::halves == 2 ? 64 * group : 0);
         ptx::fence_products();
 #pragma unroll
         for (int k = 0; k < shape::keys / 16; ++k) {
-            ptx::multiply<T, 1, 1>(dq, ds_tile.columns_from(shape::halves == 2 ? 0 : 64 * group) + map_tile::along_rows(16 * k),
-                                   key_columns + key_tile::along_rows(16 * k), k > 0);
+            ptx::multiply<T, 1, 1>(dq, ds.columns_from(shape::halves == 2 ? 0 : 64 * group) + map_tile::along_rows(16 * k),
+                                   columns + key_tile::along_rows(16 * k), k > 0);
         }
         ptx::commit_products();
-        ptx::pin(dk);
-        ptx::fence_products();
-#pragma unroll
-        for (int k = 0; k < queries / 16; ++k) {
-            ptx::multiply<T, 1>(dk, ds_operand[k], q.columns_from() + query_tile::along_rows(16 * k), k > 0 ? 1 : started);
-        }
-        ptx::commit_products();
-        started = 1;
-        ptx::wait_products<2>();
-        if (lane == 0) d_out_ring.free(at);
-        ptx::wait_products<1>();
-        ptx::pin(dq);
-        dq_ring.wait_free(at_dq);
-        // Row r of 64 floats: 16-byte unit 4·(j ⊕ r mod 2) + t holds columns 16j + 2t, 16j + 2t + 1, 16j + 8 + 2t, 16j + 8 + 2t + 1.
-        const std::uint32_t part = base + memory::dq + static_cast<std::uint32_t>(group * memory::part + (static_cast<int>(threadIdx.x) / 32 % 4 * 16 + g) * 256);
+    }
+
+    /// Row r of 64 floats: 16-byte unit 4·(j ⊕ r mod 2) + t holds columns 16j + 2t, 16j + 2t + 1, 16j + 8 + 2t, 16j + 8 + 2t + 1.
+    __device__ __forceinline__ void hand_over(const float (&dq)[32], const typename memory::single& ring, typename memory::single::place at) const {
+        const int thread = ptx::thread_x(), g = thread / 4 % 8, t = thread % 4;
+        const std::uint32_t part = base + memory::dq + static_cast<std::uint32_t>(group * memory::part + (thread / 32 % 4 * 16 + g) * 256);
+        ring.wait_free(at);
 #pragma unroll
         for (int j = 0; j < 4; ++j)
 #pragma unroll
@@ -193,31 +88,193 @@ __device__ __forceinline__ void multiply_backward(const Call& c, const key_block
             }
         ptx::fence_async_proxy();
         __syncwarp();
-        if (lane == 0) ptx::mbarrier_arrive(dq_ring.full(at_dq));
-        at_dq.advance();
-        ptx::wait_products<0>();
-        ptx::pin(dk);
-        ptx::pin(dv);
-        if (lane == 0) query_ring.free(at);
-        at.advance();
-        map ^= 1;
-    });
+        if (lane() == 0) ptx::mbarrier_arrive(ring.full(at));
+    }
 
-    const float scale = rule_type::plain ? c.numbers.natural_scale : 1.0f;
+    __device__ __forceinline__ query_entry entry(int slot) const {
+        const float2 raw = ptx::load_two_floats(base + memory::entries + static_cast<std::uint32_t>(8 * slot));
+        return {__float_as_int(raw.x), __float_as_int(raw.y)};
+    }
+
+    /// The gradients of the block's keys: dK but for the scale, and dV.
+    __device__ __forceinline__ void walk(const block_type& b, float (&dk)[HeadDim / 2], float (&dv)[HeadDim / 2]) {
+        const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
+        const typename memory::query_ring_type d_out_ring{base + memory::d_out_ring};
+        const typename memory::single dq_ring{base + memory::dq_ring};
+        float score[queries / 2];
+        query_ring.wait_full(at_ring());
+        multiply_scores(score);
+        ptx::wait_products<0>();
+        for (int left = b.tiles;; --left) {
+            ptx::pin(score);
+            float dp[queries / 2];
+            d_out_ring.wait_full(at_ring());
+            multiply_dp(dp);
+            const auto here = at_ring();
+            mark_ring.wait_full(here);
+            const query_entry tile = entry(here.slot);
+            const query_tile q = memory::query_slot(base, here.slot), d_out = memory::d_out_slot(base, here.slot);
+            const rule_type rule(c.numbers, tile.head);
+            const float factor = rule.factor();
+            const std::uint32_t statistics = base + memory::statistics + static_cast<std::uint32_t>(here.slot * memory::statistics_slot + 16 * (lane() % 4));
+            float slope[rule_type::plain ? 1 : queries / 2];
+            if constexpr (!rule_type::plain) {
+                const index first_query = b.s.query_position + static_cast<index>(tile.tile & ~tested_tile) * queries;
+                const int apart = static_cast<int>(first_query - (b.s.key_position + b.first_row + warp_key() + lane() / 4)) + 2 * (lane() % 4);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        const int row = warp_key + 8 * h + g;
-        if (row >= b.live_keys) continue;
-        const index column = static_cast<index>(b.key_head) * HeadDim + 2 * t;
-        auto* const to_k = c.dk + (b.s.key_begin + b.first_row + row) * c.dk_stride + column;
-        auto* const to_v = c.dv + (b.s.key_begin + b.first_row + row) * c.dv_stride + column;
+                for (int i = 0; i < queries / 2; ++i) {
+                    const float capped = rule.capped(score[i]);
+                    slope[i] = rule.derivative(capped);
+                    score[i] = rule.placed(capped, static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8));
+                }
+            }
 #pragma unroll
-        for (int d = 0; d < HeadDim / 8; ++d) {
-            const int i = 4 * d + 2 * h;
-            store_pair(to_k + 8 * d, started ? dk[i] * scale : 0.0f, started ? dk[i + 1] * scale : 0.0f, c.add_keys);
-            store_pair(to_v + 8 * d, started ? dv[i] : 0.0f, started ? dv[i + 1] : 0.0f, c.add_keys);
+            for (int i = 0; i < queries / 8; ++i) {
+                const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
+                score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
+                score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.z));
+                score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
+                score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.z));
+            }
+            if (tile.tile & tested_tile) {
+                const auto seen = memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
+#pragma unroll
+                for (int i = 0; i < queries / 2; ++i) score[i] = seen(i) ? score[i] : 0.0f;
+            }
+            typename memory::masks::lane_bits kept;
+            if constexpr (Score::dropout) kept = memory::kept_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
+
+            std::uint32_t p_operand[2][4], ds_operand[steps][4];
+            const auto multiply_dv = [&](auto step) {
+                constexpr int k = step();
+                float p[8];
+#pragma unroll
+                for (int i = 0; i < 8; ++i) {
+                    p[i] = score[8 * k + i];
+                    if constexpr (Score::dropout) p[i] = kept(8 * k + i) ? p[i] * c.numbers.keep_scale : 0.0f;
+                }
+#pragma unroll
+                for (int i = 0; i < 4; ++i) p_operand[k % 2][i] = pack_pair<T>(p[2 * i], p[2 * i + 1]);
+                ptx::fence_products();
+                ptx::multiply<T, 1>(dv, p_operand[k % 2], d_out.columns_from() + query_tile::along_rows(16 * k), 1);
+                ptx::commit_products();
+            };
+            const auto differentiate = [&](auto step) {
+                constexpr int k = step();
+#pragma unroll
+                for (int i = 2 * k; i < 2 * k + 2; ++i) {
+                    const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        const int at = 4 * i + e;
+                        float given = dp[at];
+                        if constexpr (Score::dropout) given = kept(at) ? given * c.numbers.keep_scale : 0.0f;
+                        dp[at] = score[at] * (given - (e % 2 == 0 ? of_query.y : of_query.w));
+                        if constexpr (!rule_type::plain) dp[at] *= slope[at];
+                    }
+                }
+#pragma unroll
+                for (int i = 0; i < 4; ++i) ds_operand[k][i] = pack_pair<T>(dp[8 * k + 2 * i], dp[8 * k + 2 * i + 1]);
+                if constexpr (k + 1 < steps) {
+                    if constexpr (k > 0) ptx::wait_products<1>();  // Pᵀ has two places: the one before last is read
+                    multiply_dv(std::integral_constant<int, k + 1>{});
+                }
+            };
+            multiply_dv(std::integral_constant<int, 0>{});
+            ptx::wait_products<1>();  // dP
+            ptx::pin(dp);
+            [&]<int... K>(std::integer_sequence<int, K...>) { (differentiate(std::integral_constant<int, K>{}), ...); }(std::make_integer_sequence<int, steps>{});
+
+            const map_tile ds{base + static_cast<std::uint32_t>(memory::map + here.slot * map_tile::size)};
+            const int row = warp_key() + lane() % 16, side = lane() / 16;
+#pragma unroll
+            for (int k = 0; k < steps; ++k) {
+                const std::uint32_t to = ds.base + map_tile::offset(row, 16 * k + side * 8);
+                ptx::store_matrices(to, ds_operand[k][0], ds_operand[k][1], ds_operand[k][2], ds_operand[k][3]);
+            }
+            ptx::fence_async_proxy();
+            ptx::fence_products();
+#pragma unroll
+            for (int k = 0; k < steps; ++k) ptx::multiply<T, 1>(dk, ds_operand[k], q.columns_from() + query_tile::along_rows(16 * k), 1);
+            ptx::commit_products();
+            ptx::barrier_wait(1, 128 * shape::groups);
+            float dq[32];
+            multiply_dq(dq, ds);
+            ptx::wait_products<1>();  // dV and dK: nobody reads this tile's queries and dO any more
+            ptx::pin(dv);
+            ptx::pin(dk);
+            if (lane() == 0) query_ring.free(here), d_out_ring.free(here);
+            const auto dq_place = typename memory::single::place{0, tiles & 1};
+            ++tiles;
+            // Behind the last tile the product is of what lies there, and nobody looks at it: whether to multiply must not be a question,
+            // or the compiler finds two ends of one product and puts them all in a row.
+            if (left > 1) query_ring.wait_full(at_ring());
+            multiply_scores(score);
+            ptx::wait_products<1>();
+            ptx::pin(dq);
+            hand_over(dq, dq_ring, dq_place);
+            ptx::wait_products<0>();
+            if (left == 1) return;
         }
     }
-}
+
+    /// A warp's 16 rows of dK or dV, as two-byte numbers through the memory of its rows of dSᵀ, else straight.
+    template <class D>
+    __device__ __forceinline__ void write_rows(const block_type& b, D* to, index stride, float (&sum)[HeadDim / 2], float scale, bool add) const {
+        const index first_row = b.s.key_begin + b.first_row;
+        const int lane = this->lane(), warp_key = this->warp_key(), g = lane / 4, t = lane % 4, live = b.live_keys - warp_key;
+        D* const column = to + static_cast<index>(b.key_head) * HeadDim;
+#pragma unroll
+        for (int i = 0; i < HeadDim / 2; ++i) sum[i] *= scale;
+        if (sizeof(D) == 2 && !add) {
+            const auto place = [&](int row, int unit) {
+                return base + memory::map + static_cast<std::uint32_t>(unit / 8 * map_tile::size) + map_tile::offset(warp_key + row, unit % 8 * 8);
+            };
+            __syncwarp();
+#pragma unroll
+            for (int d = 0; d < HeadDim / 8; d += 2) {
+                ptx::store_matrices(place(lane % 16, d + lane / 16), pack_pair<D>(sum[4 * d], sum[4 * d + 1]), pack_pair<D>(sum[4 * d + 2], sum[4 * d + 3]),
+                                    pack_pair<D>(sum[4 * d + 4], sum[4 * d + 5]), pack_pair<D>(sum[4 * d + 6], sum[4 * d + 7]));
+            }
+            __syncwarp();
+            constexpr int units = HeadDim / 8, rows_at_once = 32 / units;
+#pragma unroll
+            for (int r = 0; r < 16; r += rows_at_once) {
+                const int row = r + lane / units, unit = lane % units;
+                if (row < live) *reinterpret_cast<uint4*>(column + (first_row + warp_key + row) * stride + 8 * unit) = ptx::load_words(place(row, unit));
+            }
+        } else {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const int row = 8 * h + g;
+                if (row >= live) continue;
+                D* const at = column + (first_row + warp_key + row) * stride + 2 * t;
+#pragma unroll
+                for (int d = 0; d < HeadDim / 8; ++d) store_pair(at + 8 * d, sum[4 * d + 2 * h], sum[4 * d + 2 * h + 1], add);
+            }
+        }
+    }
+
+    /// Block after block.
+    __device__ __forceinline__ void run() {
+        const typename memory::work_ring_type work_ring{base + memory::work_ring};
+        const typename memory::single key_ring{base + memory::key_ring};
+        for (;; ++walks) {
+            const int slot = static_cast<int>(walks & 1);
+            work_ring.wait_full({slot, walks >> 1 & 1});
+            const block_type& b = memory::block(walks & 1);
+            if (b.key_head < 0) return;
+            float dk[HeadDim / 2] = {}, dv[HeadDim / 2] = {};  // else products under way would meet a register that nobody wrote
+            key_ring.wait_full({0, walks & 1});
+            if (b.tiles > 0) walk(b, dk, dv);
+            ptx::barrier_wait(1, 128 * shape::groups);  // nobody reads dSᵀ any more
+            if (lane() == 0) key_ring.free({});
+            write_rows(b, c.dv, c.dv_stride, dv, 1.0f, c.add_keys);
+            write_rows(b, c.dk, c.dk_stride, dk, rule_type::plain ? c.numbers.natural_scale : 1.0f, c.add_keys);
+            __syncwarp();
+            if (lane() == 0) work_ring.free({slot, 0});
+        }
+    }
+};
 
 }  // namespace longspan::cuda::hopper::detail

@@ -4,46 +4,73 @@
 #pragma once
 
 #include <longspan/cuda/detail/attention_order.cuh>
-#include <longspan/cuda/hopper/detail/forward_kernel.cuh>
+#include <longspan/cuda/hopper/detail/forward_shape.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
-using longspan::cuda::detail::run_list, longspan::cuda::detail::run_place;
+using longspan::cuda::detail::run_list;
 
 template <int HeadDim>
 struct backward_shape {
     static constexpr int groups = 2, keys = 64 * groups, queries = HeadDim == 64 ? 128 : 64;
-    static constexpr int threads = 128 * (groups + 1), slots = 2;
-    static constexpr int mover_registers = 56, registers = 224;
+    static constexpr int threads = 128 * (groups + 1);
+    static constexpr int slots = 2;    ///< of queries, of dO, and of dSᵀ
+    static constexpr int markers = 2;  ///< warps that make masks and fetch statistics
+    static constexpr int mover_registers = 40, registers = 232;
     static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
     // A warpgroup's part of dQ: 64 queries × 64 columns.
     static constexpr int halves = HeadDim / 64;
     static_assert(queries / 64 * halves == groups, "each warpgroup makes one part of dQ");
 };
 
-/// A block of keys, as all its warps see it.
+/// A block of keys, as all its warps see it, with the runs of live tiles of queries of its own and of the block that adds to dQ
+/// before it; no head: the end.
+template <int Capacity>
 struct key_block {
     attention_segment s;
     index first_row;  ///< of its keys within the segment's
     int number, live_keys, key_head;
+    int tiles;  ///< that it visits, heads of the group counted
+    run_list<Capacity> runs, neighbour;
 };
 
-template <int HeadDim, int Capacity>
+/// What a slot of queries holds.
+struct query_entry {
+    int tile, head;  ///< `tested_tile` in the tile's number: elements are tested
+};
+
+template <int HeadDim, int Capacity, bool Dropout>
 struct backward_memory {
     using shape = backward_shape<HeadDim>;
+    using block_type = key_block<Capacity>;
     using key_tile = swizzled_tile<shape::keys, HeadDim>;
     using query_tile = swizzled_tile<shape::queries, HeadDim>;
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
+    using masks = mask_words<shape::keys, shape::queries>;
+    using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, and of dO
+    using work_ring_type = pipeline::ring<2>;
+    using single = pipeline::ring<1>;
     static constexpr int part = 64 * 64 * 4;  ///< of dQ
     static constexpr int keys = 0, values = keys + key_tile::size, queries = values + key_tile::size;
     static constexpr int d_out = queries + shape::slots * query_tile::size, map = d_out + shape::slots * query_tile::size;
-    static constexpr int maps = 2, dq = map + maps * map_tile::size, statistics = dq + shape::groups * part;
-    static constexpr int statistics_slot = shape::queries * 8;
-    static constexpr int query_ring = statistics + shape::slots * statistics_slot, d_out_ring = query_ring + pipeline::ring<shape::slots>::size;
-    static constexpr int dq_ring = d_out_ring + pipeline::ring<shape::slots>::size, keys_full = dq_ring + pipeline::ring<1>::size;
-    static constexpr int ragged = keys_full + 8, ticket = ragged + 8, block = ticket + 8, runs = block + int{sizeof(key_block)};
-    static constexpr int above = runs + int{sizeof(run_list<Capacity>)}, size = above + int{sizeof(run_list<Capacity>)};
+    static constexpr int dq = map + shape::slots * map_tile::size, seen = dq + shape::groups * part, kept = seen + shape::slots * masks::size;
+    static constexpr int statistics = kept + (Dropout ? shape::slots * masks::size : 0), statistics_slot = shape::queries * 8;
+    static constexpr int query_ring = statistics + shape::slots * statistics_slot, mark_ring = query_ring + query_ring_type::size;
+    static constexpr int d_out_ring = mark_ring + query_ring_type::size, dq_ring = d_out_ring + query_ring_type::size;
+    static constexpr int key_ring = dq_ring + single::size, work_ring = key_ring + single::size;
+    static constexpr int ragged = work_ring + work_ring_type::size, entries = ragged + 8, blocks = entries + 8 * shape::slots;
+    static constexpr int size = blocks + 2 * int{sizeof(block_type)};
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
+
+    /// What is being worked on: an address that every use makes anew, so that no register keeps it.
+    __device__ __forceinline__ static block_type& block(std::uint32_t slot) {
+        extern __shared__ __align__(1024) unsigned char shared[];
+        return reinterpret_cast<block_type*>(shared + blocks)[slot];
+    }
+    __device__ static constexpr query_tile query_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(queries + slot * query_tile::size)}; }
+    __device__ static constexpr query_tile d_out_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(d_out + slot * query_tile::size)}; }
+    __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
+    __device__ static constexpr masks kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * masks::size)}; }
 };
 
 /// One call's arguments.
@@ -55,21 +82,25 @@ struct backward_call {
     const float2* statistics;  ///< [heads][query_tokens]: log-sum-exp in base 2 (+∞ where nothing was seen), delta
     float* dq_sums;            ///< [heads][halves][query_tokens][64], 16-byte units of a row in an order of their own
     std::int32_t* marks;       ///< [heads][query_tokens], of the first row of each tile of queries: who added last
-    unsigned* counter;         ///< of blocks of keys handed out
     index query_tokens;
     const attention_segment* segments;
-    const attention_block* key_blocks;
+    work_order work;
     pattern_values<Arguments> arguments;
     score_numbers numbers;
     int group;
     bool add_keys;
 };
 
-/// Visits the tiles of queries of every head of the group, in order: f(tile, head, partial).
-template <int Capacity, class F>
+/// Visits the tiles of queries of a block of keys: f(tile, head, partial); from the last to the first where sums rise
+/// (detail/attention_order.cuh), and a tile's heads one after another.
+template <bool Rising, int Capacity, class F>
 __device__ __forceinline__ void for_each_tile(const run_list<Capacity>& runs, int first_head, int heads, const F& f) {
-    for (int head = first_head; head < first_head + heads; ++head) {
-        for (auto at = run_place<Capacity>::begin(runs); at.live; at.advance(runs)) f(at.tile, head, at.partial);
+    for (int i = 0; i < runs.count; ++i) {
+        const auto& run = runs.runs[Rising ? runs.count - 1 - i : i];
+        for (int k = run.first; k < run.last; ++k) {
+            const int tile = Rising ? run.first + run.last - 1 - k : k;
+            for (int head = first_head; head < first_head + heads; ++head) f(tile, head, run.partial != 0);
+        }
     }
 }
 

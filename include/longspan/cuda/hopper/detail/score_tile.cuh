@@ -7,7 +7,7 @@
 #include <limits>
 
 #include <longspan/cuda/detail/attention_tile.cuh>
-#include <longspan/cuda/hopper/detail/drop_bits.cuh>
+#include <longspan/cuda/hopper/detail/mask_words.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -16,30 +16,6 @@ __device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
     if constexpr (std::is_same_v<T, bf16>) return ptx::pack_bf16(low, high);
     else return ptx::pack_fp16(low, high);
 }
-
-/// Which of Columns columns rows g and g + 8 see: each lane of four makes its share of the words.
-template <int Columns>
-struct quad_masks {
-    static constexpr int words = Columns / 32, shares = (2 * words + 3) / 4;
-    static_assert(Columns % 32 == 0);
-    std::uint32_t word[shares] = {};
-
-    /// `make(half, word)`: of row g + 8 · half.
-    template <class Make>
-    __device__ __forceinline__ void draw(const Make& make) {
-        const int t = static_cast<int>(threadIdx.x) & 3;
-#pragma unroll
-        for (int i = 0; i < shares; ++i) {
-            const int at = t + 4 * i;
-            word[i] = at < 2 * words ? make(at / words, at % words) : 0u;
-        }
-    }
-    /// Shifted so that bits 8i and 8i + 1 are the lane's own columns.
-    __device__ __forceinline__ std::uint32_t of(int half, int w) const {
-        const int at = half * words + w, lane = static_cast<int>(threadIdx.x) & 31;
-        return __shfl_sync(~0u, word[at / 4], (lane & 28) + at % 4) >> (2 * (lane & 3));
-    }
-};
 
 /// What a query's row comes to.
 struct row_result {
@@ -57,17 +33,8 @@ struct score_tile {
     float peak[2] = {nothing, nothing}, total[2] = {0, 0}, shrink[2] = {1, 1};
     rule_type rule;
     float factor;
-    drop_source source;
-    drop_bits<Score::dropout ? Keys / 2 : 32> kept;
 
-    __device__ __forceinline__ score_tile(const longspan::cuda::detail::score_numbers& n, int head, index document)
-        : rule(n, head), factor(rule.factor()) {
-        if constexpr (Score::dropout) source = drop_source(n.site.key(), document, head, n.drop_threshold);
-    }
-    /// Before scores are there: which of them will be kept.
-    __device__ __forceinline__ void draw(index query, index first_key) {
-        if constexpr (Score::dropout) kept = {}, kept.draw_rows(source, query, first_key);
-    }
+    __device__ __forceinline__ score_tile(const longspan::cuda::detail::score_numbers& n, int head) : rule(n, head), factor(rule.factor()) {}
 
     __device__ __forceinline__ void place(index query, index first_key) {
         if constexpr (!rule_type::plain) {
@@ -79,25 +46,15 @@ struct score_tile {
             }
         }
     }
-    __device__ __forceinline__ void test(const typename Pattern::arguments& arguments, index ordinal, index query, index first_key, int live_keys) {
-        quad_masks<Keys> masks;
-        masks.draw([&](int half, int w) {
-            return bits_of({0, live_keys}, 32 * w) & Pattern::key_bits(arguments, ordinal, query + 8 * half, first_key + 32 * w);
-        });
+    /// What is not seen can have no probability.
+    template <class Bits>
+    __device__ __forceinline__ void hide(const Bits& seen) {
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-            for (int w = 0; w < Keys / 32; ++w) {
-                const std::uint32_t seen = masks.of(h, w);
-#pragma unroll
-                for (int i = 0; i < 8; ++i) {
-                    float& x = score[16 * w + i / 2 * 4 + 2 * h + i % 2];
-                    x = seen >> (i / 2 * 8 + i % 2) & 1 ? x : nothing;
-                }
-            }
+        for (int i = 0; i < Keys / 2; ++i) score[i] = seen(i) ? score[i] : nothing;
     }
-    /// Scores become probabilities; true where a peak of the warp moved, so that what was summed with it has to shrink.
-    __device__ __forceinline__ bool raise() {
+    /// Scores become probabilities, 0 where not kept; true where a peak of the warp moved, so that what was summed with it has to shrink.
+    template <class Bits>
+    __device__ __forceinline__ bool raise(const Bits& kept) {
         bool moved = false;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -127,7 +84,7 @@ struct score_tile {
                     float& x = score[4 * i + 2 * h + e];
                     x = ptx::exp2_fast(fmaf(x, factor, -from));
                     sum[e] += x;
-                    if constexpr (Score::dropout) x = kept.keeps(4 * i + 2 * h + e) ? x : 0.0f;
+                    if constexpr (Score::dropout) x = kept(4 * i + 2 * h + e) ? x : 0.0f;
                 }
             total[h] = fmaf(total[h], shrink[h], sum[0] + sum[1]);
         }

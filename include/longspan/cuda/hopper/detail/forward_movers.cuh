@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The warps of Hopper's forward that do not multiply. One takes work, walks the live tiles of keys and has them copied in; the
+// others follow it and make, for tiles that are partial, the bits of what is seen, and for dropout those of what is kept.
+#pragma once
+
+#include <longspan/cuda/hopper/detail/forward_shape.cuh>
+#include <longspan/pattern/runs.hpp>
+
+namespace longspan::cuda::hopper::detail {
+
+/// The copying warp: block after block, queries, then keys of tile n + 1 before the values of tile n.
+template <class Pattern, int HeadDim, bool Dropout, class Call>
+__device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks, std::uint32_t base) {
+    using shape = forward_shape<HeadDim>;
+    using memory = forward_memory<HeadDim, Dropout>;
+    using key_tile = typename memory::key_tile;
+    const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full}, entry_ring{base + memory::entry_full};
+    const typename memory::work_ring work_ring{base + memory::work_full};
+    typename memory::tile_ring::place at_keys, at_values;
+    typename memory::work_ring::place at_work;
+    std::uint32_t ragged_parity = 0;
+    const bool leader = ptx::elect();
+
+    for (work_order::item item = c.work.take(leader);; item = c.work.take(leader)) {
+        work_ring.wait_free(at_work);
+        query_block& b = blocks[at_work.slot];
+        if (item.head < 0) {
+            if (leader) {
+                b.head = -1;
+                ptx::mbarrier_arrive(work_ring.full(at_work));
+            }
+            return;
+        }
+        const int panel = item.head * (HeadDim / 64), key_panel = item.head / c.group * (HeadDim / 64);
+        const attention_block block = c.work.blocks[1 + item.place];
+        const attention_segment s = c.segments[block.segment];
+        const index first_row = static_cast<index>(block.block) * shape::queries;
+        const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
+        if (leader) {
+            b = {s, first_row, live_rows, item.head};
+            ptx::mbarrier_arrive_expect(work_ring.full(at_work), memory::queries_size);
+            for (int i = 0; i < shape::groups; ++i) {
+                ptx::copy_box(base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size), &c.queries, 0,
+                              static_cast<int>(s.query_begin + first_row) + 64 * i, panel, work_ring.full(at_work));
+            }
+        }
+        at_work.advance();
+
+        const auto copy_values = [&](int tile) {
+            value_ring.wait_free(at_values);
+            const key_tile to{memory::value_slot(base, at_values.slot)};
+            const index first = static_cast<index>(tile) * shape::keys;
+            // Rows of other documents, or of none, must not meet even a probability of 0: they may not be finite.
+            const bool ragged = s.key_count - first < shape::keys;
+            const std::uint32_t arrival = ragged ? base + memory::ragged : value_ring.full(at_values);
+            if (leader) {
+                ptx::mbarrier_arrive_expect(arrival, key_tile::size);
+                ptx::copy_box(to.base, &c.values, 0, static_cast<int>(s.key_begin + first), key_panel, arrival);
+            }
+            if (ragged) {
+                ptx::mbarrier_wait(arrival, ragged_parity);
+                ragged_parity ^= 1;
+                clear_rows(to, static_cast<int>(s.key_count - first));
+                ptx::fence_async_proxy();
+                __syncwarp();
+                if (leader) ptx::mbarrier_arrive(value_ring.full(at_values));
+            }
+            at_values.advance();
+        };
+        const auto enter = [&](int entry) {
+            ptx::store(base + memory::tiles + 4 * at_keys.slot, static_cast<std::uint32_t>(entry));
+            ptx::mbarrier_arrive(entry_ring.full(at_keys));
+        };
+        const index first_query = s.query_position + first_row;
+        auto walk = key_runs<Pattern, int>(c.arguments(), s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count},
+                                      shape::keys);
+        int before = no_tile;
+        for (tile_run run; walk.next(run);) {
+            for (int tile = static_cast<int>(run.first); tile < static_cast<int>(run.last); ++tile) {
+                const index first = static_cast<index>(tile) * shape::keys;
+                key_ring.wait_free(at_keys);
+                if (leader) {
+                    const bool tested = run.kind == tile_class::partial || s.key_count - first < shape::keys;
+                    enter(tile | (tested ? tested_tile : 0));
+                    ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
+                    ptx::copy_box(memory::key_slot(base, at_keys.slot), &c.keys, 0, static_cast<int>(s.key_begin + first), key_panel, key_ring.full(at_keys));
+                }
+                at_keys.advance();
+                if (before != no_tile) copy_values(before);
+                before = tile;
+            }
+        }
+        key_ring.wait_free(at_keys);
+        if (leader) {
+            enter(no_tile);
+            ptx::mbarrier_arrive(key_ring.full(at_keys));
+        }
+        at_keys.advance();
+        if (before != no_tile) copy_values(before);
+    }
+}
+
+/// A marking warp, number `worker` of those.
+template <class Pattern, int HeadDim, bool Dropout, class Call>
+__device__ __forceinline__ void mark_forward(const Call& c, const query_block* blocks, std::uint32_t base, int worker) {
+    using shape = forward_shape<HeadDim>;
+    using memory = forward_memory<HeadDim, Dropout>;
+    const typename memory::tile_ring key_ring{base + memory::key_full}, entry_ring{base + memory::entry_full};
+    const typename memory::work_ring work_ring{base + memory::work_full};
+    typename memory::tile_ring::place at;
+    [[maybe_unused]] philox_key drop_key{};
+    if constexpr (Dropout) drop_key = c.numbers.site.key();
+    for (typename memory::work_ring::place at_work;; at_work.advance()) {
+        work_ring.wait_full(at_work);
+        const query_block& b = blocks[at_work.slot];
+        if (b.head < 0) return;
+        for (bool more = true; more; at.advance()) {
+            entry_ring.wait_full(at);
+            const int entry = static_cast<int>(ptx::load_word(base + memory::tiles + 4 * at.slot));
+            more = entry != no_tile;
+            if (more) {
+                const attention_segment& s = b.s;
+                const index first = static_cast<index>(entry & ~tested_tile) * shape::keys, first_query = s.query_position + b.first_row;
+                if (entry & tested_tile) {
+                    const interval live{0, s.key_count - first};
+                    memory::seen_in(base, at.slot).template fill<shape::markers>(worker, [&](int row, int w) {
+                        return bits_of(live, 32 * w) & Pattern::key_bits(c.arguments(), s.ordinal, first_query + row, s.key_position + first + 32 * w);
+                    });
+                }
+                if constexpr (Dropout) {
+                    const drop_source source{drop_key, static_cast<std::uint32_t>(s.document), static_cast<std::uint32_t>(b.head), c.numbers.drop_threshold};
+                    memory::kept_in(base, at.slot).template fill<shape::markers>(
+                        worker, [&](int row, int w) { return source.keys_of(first_query + row, s.key_position + first + 32 * w); });
+                }
+                __syncwarp();
+            }
+            if ((threadIdx.x & 31) == 0) ptx::mbarrier_arrive(key_ring.full(at));
+        }
+        __syncwarp();
+        if ((threadIdx.x & 31) == 0) work_ring.free(at_work);
+    }
+}
+
+}  // namespace longspan::cuda::hopper::detail

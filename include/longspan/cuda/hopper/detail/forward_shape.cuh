@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the roles of Hopper's forward share: sizes of tiles, where things lie in shared memory, and the call.
+#pragma once
+
+#include <longspan/cuda/hopper/detail/mask_words.cuh>
+#include <longspan/cuda/hopper/detail/swizzled_tile.cuh>
+#include <longspan/cuda/hopper/detail/work.cuh>
+#include <longspan/cuda/pipeline/ring.cuh>
+#include <longspan/cuda/pipeline/roles.hpp>
+#include <longspan/cuda/ptx/elect.cuh>
+#include <longspan/cuda/ptx/named_barrier.cuh>
+#include <longspan/cuda/ptx/setmaxnreg.cuh>
+#include <longspan/cuda/ptx/shared.cuh>
+#include <longspan/cuda/ptx/stmatrix.cuh>
+#include <longspan/cuda/ptx/tma.cuh>
+#include <longspan/cuda/ptx/wgmma.cuh>
+
+namespace longspan::cuda::hopper::detail {
+
+using longspan::cuda::detail::score_numbers, longspan::cuda::detail::store_pair;
+
+template <int HeadDim>
+struct forward_shape {
+    static constexpr int groups = 2, queries = 64 * groups;     ///< warpgroups that multiply, and their queries
+    static constexpr int keys = HeadDim == 256 ? 64 : 128;      ///< of a tile: wide heads leave registers for 64
+    static constexpr int threads = 128 * (groups + 1), slots = 2;
+    static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
+    static constexpr int markers = 3;                           ///< warps that make masks
+    static constexpr int mover_registers = 56, registers = 224;
+    static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
+};
+
+/// A block of queries of one head, as all warps see it; no head: the end.
+struct query_block {
+    attention_segment s;
+    index first_row;  ///< of its queries within the segment's
+    int live_rows, head;
+};
+
+template <int HeadDim, bool Dropout>
+struct forward_memory {
+    using shape = forward_shape<HeadDim>;
+    using query_tile = swizzled_tile<64, HeadDim>;
+    using key_tile = swizzled_tile<shape::keys, HeadDim>;
+    using masks = mask_words<shape::queries, shape::keys>;
+    using work_ring = pipeline::ring<shape::query_slots>;
+    using tile_ring = pipeline::ring<shape::slots>;
+    static constexpr int queries_size = shape::groups * query_tile::size;
+    static constexpr int queries = 0, keys = shape::query_slots * queries_size, values = keys + shape::slots * key_tile::size;
+    static constexpr int seen = values + shape::slots * key_tile::size, kept = seen + shape::slots * masks::size;
+    static constexpr int key_full = kept + (Dropout ? shape::slots * masks::size : 0), value_full = key_full + tile_ring::size;
+    static constexpr int entry_full = value_full + tile_ring::size, work_full = entry_full + tile_ring::size;
+    static constexpr int ragged = work_full + work_ring::size, tiles = ragged + 8, blocks = tiles + 4 * shape::slots;
+    static constexpr int size = blocks + shape::query_slots * int{sizeof(query_block)};
+    static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
+
+    __device__ static constexpr std::uint32_t key_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(keys + slot * key_tile::size); }
+    __device__ static constexpr std::uint32_t value_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(values + slot * key_tile::size); }
+    __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
+    __device__ static constexpr masks kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * masks::size)}; }
+};
+
+/// One call's arguments.
+template <class O, class Arguments>
+struct forward_call {
+    CUtensorMap queries, keys, values;
+    O* out;
+    index out_stride;
+    statistic_view<float> lse;
+    const attention_segment* segments;
+    work_order work;
+    pattern_values<Arguments> arguments;
+    score_numbers numbers;
+    int group;
+    bool merge;
+};
+
+/// What a slot holds: a tile's number and whether its elements are tested; `no_tile` behind the last.
+inline constexpr int no_tile = -1, tested_tile = 1 << 30;
+
+/// Rows [live, Rows) of a tile become 0, by one warp.
+template <int Rows, int Columns>
+__device__ __forceinline__ void clear_rows(const swizzled_tile<Rows, Columns>& tile, int live) {
+    const int lane = static_cast<int>(threadIdx.x) & 31;
+    for (int i = lane; i < (Rows - live) * (Columns / 8); i += 32) {
+        const int row = live + i / (Columns / 8), column = i % (Columns / 8) * 8;
+        ptx::store(tile.base + swizzled_tile<Rows, Columns>::offset(row, column), make_uint4(0, 0, 0, 0));
+    }
+}
+
+}  // namespace longspan::cuda::hopper::detail
