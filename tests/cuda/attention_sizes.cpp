@@ -9,7 +9,7 @@ namespace longspan {
 
 TEST_CASE("a schedule has room for every block that segments can make") {
     using cuda::detail::most_blocks;
-    for (const index block : {cuda::detail::short_block, cuda::detail::long_block}) {
+    for (const index block : {cuda::detail::short_block, cuda::detail::long_block, cuda::detail::wide_block}) {
         for (index tokens : {index{0}, index{1}, block - 1, block, 5 * block + 3}) {
             for (index segments = 1; segments <= 7; ++segments) {
                 // The worst is one token in each segment but one, up to what the tokens allow.

@@ -16,8 +16,8 @@ using longspan::attention_segment, longspan::score;
 
 namespace detail {
 
-/// Rows of a block of work: kernels take one or the other.
-inline constexpr index short_block = 64, long_block = 128;
+/// Rows of a block of work: kernels take one of these, of keys short or long ones.
+inline constexpr index short_block = 64, long_block = 128, wide_block = 192;
 
 /// A place in the schedule: a segment and which of its blocks; segment -1 behind the last.
 struct attention_block {
@@ -30,10 +30,10 @@ struct attention_block {
 /// Parts that a head's sink gradient is cut into: a constant of the arithmetic.
 inline constexpr index sink_parts = 32;
 
-// Behind the segments: for short and for long blocks, those of the queries and those of the keys, each list led by its length; and
-// for each list what it is sorted by.
+// Behind the segments: for each size of blocks, those of the queries and those of the keys, each list led by its length; and for each
+// list what it is sorted by.
 struct schedule_layout {
-    bytes short_queries, long_queries, short_keys, long_keys, counts, size;
+    bytes short_queries, long_queries, wide_queries, short_keys, long_keys, counts, size;
 };
 /// Numbers that sorting a list takes: three for each length that a segment can have, in blocks, and one for each segment.
 [[nodiscard]] constexpr index schedule_counts(index tokens, index segments, index block) {
@@ -47,13 +47,13 @@ struct schedule_layout {
     schedule_layout at{};
     at.short_queries = round_up(segments * bytes{sizeof(attention_segment)}, 16);
     at.long_queries = at.short_queries + list(query_tokens, short_block);
-    at.short_keys = at.long_queries + list(query_tokens, long_block);
+    at.wide_queries = at.long_queries + list(query_tokens, long_block);
+    at.short_keys = at.wide_queries + list(query_tokens, wide_block);
     at.long_keys = at.short_keys + list(key_tokens, short_block);
     at.counts = at.long_keys + list(key_tokens, long_block);
     index counts = 0;
-    for (const index block : {short_block, long_block}) {
-        counts += schedule_counts(query_tokens, segments, block) + schedule_counts(key_tokens, segments, block);
-    }
+    for (const index block : {short_block, long_block, wide_block}) counts += schedule_counts(query_tokens, segments, block);
+    for (const index block : {short_block, long_block}) counts += schedule_counts(key_tokens, segments, block);
     at.size = round_up(at.counts + counts * bytes{sizeof(std::int32_t)}, workspace_alignment);
     return at;
 }

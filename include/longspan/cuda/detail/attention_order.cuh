@@ -50,9 +50,10 @@ inline constexpr agreement agreement_of<either_of<A, B>> =
 template <class P>
 inline constexpr bool agreed = agreement_of<P> != agreement::none;
 
-/// Whether sums rise from the first block of keys to the last, each block walking its queries from the last to the first, rather than
-/// the other way round. So they do where every query sees all the keys that lie before some place: there the first blocks of keys
-/// have the longest walks, and may then begin first, which keeps the end of a launch short.
+/// Whether sums may rise from the first block of keys to the last, each block walking its queries from the last to the first, rather
+/// than the other way round: where every query sees all the keys that lie before some place, the first blocks of keys have the
+/// longest walks, and may then begin first, which keeps the end of a launch short. But blocks that begin together then all come to
+/// the same queries, so it pays only where a walk takes the heads of a group by turns.
 template <class P>
 inline constexpr bool rising = std::is_same_v<P, full_pattern> || std::is_same_v<P, causal_pattern>;
 template <class A, class B>

@@ -21,8 +21,13 @@ __global__ void __launch_bounds__(256) make_segments(const piece* pieces, index 
 
 struct schedule_list {
     attention_block* blocks;
+    index block;  ///< rows of one
+    bool of_queries;
     index room;            ///< of the list
     std::int32_t* counts;  ///< three times room + 2, and one for each segment
+};
+struct schedule_lists {
+    schedule_list of[5];
 };
 
 /// Sums over this thread and those before it, of 1024.
@@ -39,17 +44,15 @@ __device__ __forceinline__ int sum_upto(int value, int (&shared)[32]) {
     return value;
 }
 
-/// One block of 1024 threads for each list: short and long blocks of queries, short and long blocks of keys. Where a block of
-/// length l stands follows from how many segments have at least l blocks; equal lengths stand as their segments do.
+/// One block of 1024 threads for each list. Where a block of length l stands follows from how many segments have at least l blocks; equal lengths stand as their segments do.
 template <int = 0>
-__global__ void __launch_bounds__(1024, 1) make_schedule(const attention_segment* segments, index count, schedule_list short_queries,
-                                                         schedule_list long_queries, schedule_list short_keys, schedule_list long_keys) {
+__global__ void __launch_bounds__(1024, 1) make_schedule(const attention_segment* segments, index count, const __grid_constant__ schedule_lists lists) {
     __shared__ int shared[32];
     __shared__ int carried[2];
-    const int which = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) >> 5, lane = static_cast<int>(threadIdx.x) & 31;
-    const index block = which % 2 == 0 ? short_block : long_block;
-    const bool of_queries = which < 2;
-    const schedule_list list = which == 0 ? short_queries : which == 1 ? long_queries : which == 2 ? short_keys : long_keys;
+    const int warp = static_cast<int>(threadIdx.x) >> 5, lane = static_cast<int>(threadIdx.x) & 31;
+    const schedule_list& list = lists.of[blockIdx.x];
+    const index block = list.block;
+    const bool of_queries = list.of_queries;
     const int most = static_cast<int>(list.room) + 1;  // segments that overlap may make more blocks than there is room for: such lengths are cut
     std::int32_t *const as_long = list.counts, *const before = as_long + most + 1, *const taken = before + most + 1, *const ranks = taken + most + 1;
     const auto blocks_of = [&](index i) {
@@ -113,14 +116,16 @@ inline void schedule_segments(stream_ref stream, attention_segment* segments, in
     });
     const schedule_layout at = schedule_of(query_tokens, key_tokens, count);
     std::int32_t* counts = reinterpret_cast<std::int32_t*>(reinterpret_cast<std::byte*>(segments) + at.counts);
-    const auto list = [&](bytes offset, index tokens, index block) {
-        const schedule_list made{reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset), most_blocks(tokens, count, block), counts};
+    const auto list = [&](bytes offset, index block, bool of_queries) {
+        const index tokens = of_queries ? query_tokens : key_tokens;
+        const schedule_list made{reinterpret_cast<attention_block*>(reinterpret_cast<std::byte*>(segments) + offset), block, of_queries,
+                                 most_blocks(tokens, count, block), counts};
         counts += schedule_counts(tokens, count, block);
         return made;
     };
-    const schedule_list short_queries = list(at.short_queries, query_tokens, short_block), long_queries = list(at.long_queries, query_tokens, long_block);
-    const schedule_list short_keys = list(at.short_keys, key_tokens, short_block), long_keys = list(at.long_keys, key_tokens, long_block);
-    make_schedule<><<<4, 1024, 0, stream>>>(segments, count, short_queries, long_queries, short_keys, long_keys);
+    const schedule_lists lists{{list(at.short_queries, short_block, true), list(at.long_queries, long_block, true), list(at.wide_queries, wide_block, true),
+                                list(at.short_keys, short_block, false), list(at.long_keys, long_block, false)}};
+    make_schedule<><<<5, 1024, 0, stream>>>(segments, count, lists);
     check_launch("attention segments");
 }
 

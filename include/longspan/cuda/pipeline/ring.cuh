@@ -47,6 +47,8 @@ struct ring {
     __device__ __forceinline__ void wait_full(const place& at) const { ptx::mbarrier_wait(full(at), at.parity); }
     /// The first turn finds every slot free.
     __device__ __forceinline__ void wait_free(const place& at) const { ptx::mbarrier_wait(full(at) + 8, at.parity ^ 1); }
+    /// That what was entered in this very turn has been read.
+    __device__ __forceinline__ void wait_freed(const place& at) const { ptx::mbarrier_wait(full(at) + 8, at.parity); }
     __device__ __forceinline__ void free(const place& at) const { ptx::mbarrier_arrive(full(at) + 8); }
 };
 

@@ -110,6 +110,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
                                                            pattern_arguments,
                                                            numbers,
                                                            static_cast<int>(group),
+                                                           base::rising<Pattern> && group > 1,
                                                            add_keys == accumulate::yes};
             const auto kernel = attention_backward<Pattern, width, Score, T, D>;
             base::allow_shared(kernel, memory::size, op);

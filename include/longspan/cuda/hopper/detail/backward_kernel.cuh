@@ -6,8 +6,8 @@
 //     Sᵀ = K Qᵀ,  Pᵀ = exp2(Sᵀ − lse),  dV += Pᵀ dO,  dPᵀ = V dOᵀ,  dSᵀ = Pᵀ ∘ (dPᵀ − delta),  dK += dSᵀ Q,  dQ = dS K
 //
 // Scores stand transposed, so that Pᵀ and dSᵀ go from sums to operands within registers; only dSᵀ passes through shared memory, for
-// dQ. Two warpgroups, each with 64 keys, multiply; of the other warps one has tiles copied in, two make masks, and one adds a
-// tile's dQ to floats in memory, in the order of cuda/detail/attention_order.cuh: so the sum does not depend on timing.
+// dQ. Two warpgroups, each with 64 keys, multiply; of the other warps one has tiles copied in, one makes masks, and two add
+// dQ to floats in memory, in the order of cuda/detail/attention_order.cuh: so the sum does not depend on timing.
 #pragma once
 
 #include <longspan/cuda/hopper/detail/backward_movers.cuh>
@@ -31,11 +31,11 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         ptx::prefetch_tensor_map(&c.d_out);
         constexpr int multipliers = 4 * shape::groups;  // warps
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
-        typename memory::query_ring_type{base + memory::mark_ring}.init(shape::markers, 1);
+        typename memory::query_ring_type{base + memory::mark_ring}.init(1, 1);
         typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
-        typename memory::single{base + memory::dq_ring}.init(multipliers, 1);
+        typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);
-        typename memory::work_ring_type{base + memory::work_ring}.init(1, multipliers + shape::markers + 2);
+        typename memory::work_ring_type{base + memory::work_ring}.init(1, multipliers + 2 + shape::adders);
         ptx::mbarrier_init(base + memory::ragged, 1);
         ptx::mbarrier_init_done();
     }
@@ -44,8 +44,8 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         ptx::give_registers<shape::mover_registers>();
         const int warp = static_cast<int>(threadIdx.x) / 32;
         if (warp == 0) copy_backward<Pattern, HeadDim, Score::dropout>(c, base);
-        else if (warp == 1) add_queries<Pattern, HeadDim, Score::dropout>(c, base);
-        else mark_backward<Pattern, HeadDim, Score::dropout>(c, base, warp - 2);
+        else if (warp == 1) mark_backward<Pattern, HeadDim, Score::dropout>(c, base);
+        else add_queries<Pattern, HeadDim, Score::dropout>(c, base, static_cast<std::uint32_t>(warp - 2));
     } else {
         ptx::take_registers<shape::registers>();
         backward_products<Pattern, HeadDim, Score, T, call>(c, base).run();

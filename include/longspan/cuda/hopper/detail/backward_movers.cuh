@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The warps of Hopper's backward that do not multiply. One takes work and has keys, values, queries and dO copied in; one adds a
-// tile's dQ to the sums in memory, in the order of cuda/detail/attention_order.cuh; two fetch each query's statistics and make,
-// for tiles that are partial, the bits of what is seen, and for dropout those of what is kept.
+// The warps of Hopper's backward that do not multiply. One has keys, values, queries and dO copied in; one fetches each query's
+// statistics and makes, for tiles that are partial, the bits of what is seen, and for dropout those of what is kept; two take turns
+// in adding a tile's dQ to the sums in memory, in the order of cuda/detail/attention_order.cuh, and take work.
 #pragma once
 
 #include <limits>
@@ -24,30 +24,28 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
 /// next one above; -1: none.
 template <class Pattern, class Call, class Block>
 __device__ __forceinline__ int block_before(const Call& c, const Block& b, interval queries, int tile) {
-    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
-    const index here = b.s.key_position + b.first_row, begin = rising ? b.s.key_position : here + tile;
-    const index end = rising ? here : b.s.key_position + b.s.key_count;
+    const index here = b.s.key_position + b.first_row, begin = c.rising ? b.s.key_position : here + tile;
+    const index end = c.rising ? here : b.s.key_position + b.s.key_count;
     const auto seen = Pattern::keys(c.arguments(), b.s.ordinal, queries).any;
     for (int k = 0; k < seen.count; ++k) {
-        const interval x = seen.items[rising ? seen.count - 1 - k : k];
+        const interval x = seen.items[c.rising ? seen.count - 1 - k : k];
         const index first = x.begin > begin ? x.begin : begin, last = x.end < end ? x.end : end;
-        if (first < last) return static_cast<int>(((rising ? last - 1 : first) - b.s.key_position) / tile);
+        if (first < last) return static_cast<int>(((c.rising ? last - 1 : first) - b.s.key_position) / tile);
     }
     return -1;
 }
 
-/// Enters the next block of work, or the end; by a whole warp. False behind the last.
+/// Enters the next block of work, or the end; by a whole warp.
 template <class Pattern, int HeadDim, class Call, class Block>
-__device__ __forceinline__ bool plan_block(const Call& c, Block& b, bool leader) {
-    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+__device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader) {
     using shape = backward_shape<HeadDim>;
     const int lane = ptx::thread_x() & 31;
     const work_order::item item = c.work.take(leader);
     if (leader) b.key_head = item.head;
-    if (item.head < 0) return false;
+    if (item.head < 0) return;
     {
         const unsigned total = static_cast<unsigned>(c.work.blocks[0].block), place = static_cast<unsigned>(item.place);
-        const attention_block block = c.work.blocks[rising ? 1 + place : total - place];
+        const attention_block block = c.work.blocks[c.rising ? 1 + place : total - place];
         // The segment goes where all warps read it, so that it takes no registers here.
         constexpr int words = int{sizeof(attention_segment) / sizeof(int4)};
         if (lane < words) reinterpret_cast<int4*>(&b.s)[lane] = reinterpret_cast<const int4*>(c.segments + block.segment)[lane];
@@ -55,7 +53,7 @@ __device__ __forceinline__ bool plan_block(const Call& c, Block& b, bool leader)
     }
     __syncwarp();
     if (lane < 2) {  // one lane for its own runs, one for the neighbour's
-        const index first = b.first_row + (lane == 0 ? 0 : rising ? -shape::keys : shape::keys), left = b.s.key_count - first;
+        const index first = b.first_row + (lane == 0 ? 0 : c.rising ? -shape::keys : shape::keys), left = b.s.key_count - first;
         const interval keys{b.s.key_position + first, b.s.key_position + (first < 0 ? first : first + (left < shape::keys ? left : shape::keys))};
         auto& list = lane == 0 ? b.runs : b.neighbour;
         list.fill(query_runs<Pattern, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries));
@@ -67,13 +65,11 @@ __device__ __forceinline__ bool plan_block(const Call& c, Block& b, bool leader)
         }
     }
     __syncwarp();
-    return true;
 }
 
 /// The copying warp.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base) {
-    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
     constexpr int capacity = query_capacity<Pattern>;
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, capacity, Dropout>;
@@ -122,7 +118,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
             }
             at_keys.advance();
         }
-        for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+        for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
             const index first = static_cast<index>(tile) * shape::queries, left = b.s.query_count - first;
             const int row = static_cast<int>(b.s.query_begin + first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
             const auto copy = [&](const auto& ring, auto& at, const CUtensorMap* map, query_tile to) {
@@ -148,31 +144,29 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
     }
 }
 
-/// A marking warp, number `worker` of those: statistics of its share of a tile's queries, and the words of masks that are theirs.
+/// The marking warp: statistics of a tile's queries, and the words of masks.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
-__device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base, int worker) {
-    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+__device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base) {
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
-    constexpr int share = shape::queries / 32 / shape::markers;  // words of a row, and queries of a lane
+    constexpr int share = shape::queries / 32;  // words of a row, and queries of a lane
     const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
-    const int first_word = worker * share;
     std::uint32_t tiles = 0;
     [[maybe_unused]] philox_key drop_key{};
     if constexpr (Dropout) drop_key = c.numbers.site.key();
     const auto word_at = [&](const auto& masks, int key, int i) {
-        return masks.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + first_word + i));
+        return masks.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + i));
     };
     for (std::uint32_t works = 0;; ++works) {
         work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
         const auto& b = memory::block(works & 1);
         if (b.key_head < 0) return;
-        for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool partial) {
+        for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool partial) {
             const pipeline::ring_place<2> at{static_cast<int>(tiles & 1), tiles >> 1 & 1};
             ++tiles;
             const int lane = ptx::thread_x() & 31;  // asked afresh: registers are few here
-            const int first = tile * shape::queries + 32 * first_word + lane;  // this lane's first query
+            const int first = tile * shape::queries + lane;  // this lane's first query
             float2 of_query[share];
             {
                 const int left = static_cast<int>(b.s.query_count) - first;
@@ -181,9 +175,12 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base,
                 for (int i = 0; i < share; ++i) of_query[i] = 32 * i < left ? from[32 * i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
             }
             query_ring.wait_free(at);
-            const std::uint32_t statistics = base + static_cast<std::uint32_t>(memory::statistics + at.slot * memory::statistics_slot + 8 * (32 * first_word + lane));
+            const std::uint32_t statistics = base + static_cast<std::uint32_t>(memory::statistics + at.slot * memory::statistics_slot + 4 * lane);
 #pragma unroll
-            for (int i = 0; i < share; ++i) ptx::store(statistics + 256 * i, of_query[i]);
+            for (int i = 0; i < share; ++i) {
+                ptx::store(statistics + 128 * i, __float_as_uint(of_query[i].x));
+                ptx::store(statistics + 4 * shape::queries + 128 * i, __float_as_uint(of_query[i].y));
+            }
             const bool tested = partial || b.live_keys < shape::keys;
             if (tested) {
                 const auto seen = memory::seen_in(base, at.slot);
@@ -208,7 +205,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base,
                                       });
                 }
             }
-            if (first_word == 0 && lane == 0) {
+            if (lane == 0) {
                 ptx::store(base + memory::entries + static_cast<std::uint32_t>(8 * at.slot),
                            make_float2(__int_as_float(tile | (tested ? tested_tile : 0)), __int_as_float(head)));
             }
@@ -220,41 +217,40 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base,
     }
 }
 
-/// The adding warp, which also plans: the next block is entered before this one's sums come. One lane adds; a tile's mark is left once
-/// the tile's sums are there, while the next tile's are on their way.
+/// An adding warp, number `which`: every other tile is its own, so that it may wait until its sums are in memory and say so at once. One
+/// lane adds. The one that has not the last tile of a block plans the next block meanwhile; not before, since other thread blocks may
+/// wait for what a plan takes.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
-__device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base) {
-    constexpr bool rising = longspan::cuda::detail::rising<Pattern>;
+__device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
-    const typename memory::single dq_ring{base + memory::dq_ring};
+    const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
-    typename memory::single::place at;
     const auto leads = [] { return (ptx::thread_x() & 31) == 0; };
-    constexpr std::uint32_t nothing = ~0u;
-    std::uint32_t unmarked = nothing;  // place among the marks
-    const auto leave = [&](const typename memory::block_type& b) {
-        if (unmarked == nothing) return;
-        ptx::fence_async_proxy_everywhere();
-        ptx::store_release(c.marks + unmarked, b.number);
-        unmarked = nothing;
+    const auto plan = [&](std::uint32_t number) {
+        const typename memory::work_ring_type::place at{static_cast<int>(number & 1), number >> 1 & 1};
+        work_ring.wait_free(at);
+        plan_block<Pattern, HeadDim>(c, memory::block(number & 1), leads());
+        if (leads()) ptx::mbarrier_arrive(work_ring.full(at));
     };
-    const auto add = [&](const typename memory::block_type& b, int tile, int head) {
-        const index first = static_cast<index>(tile) * shape::queries, row = b.s.query_begin + first, left = b.s.query_count - first;
-        const int live = static_cast<int>(left < shape::queries ? left : shape::queries);
-        const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
-        int before = rising ? b.number - 1 : b.number + 1;
+    const auto add = [&](const auto& b, int tile, int head, std::uint32_t number) {
+        const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
+        const int live = left < shape::queries ? left : shape::queries;
+        const index row = b.s.query_begin + first;
+        int before = c.rising ? b.number - 1 : b.number + 1;
         if (!holds(b.neighbour, tile)) {
             const index position = b.s.query_position + first;
             before = block_before<Pattern>(c, b, {position, position + live}, shape::keys);
         }
-        dq_ring.wait_full(at);
-        if (before >= 0 && ptx::load_acquire(c.marks + mark) != before) {
-            if (unmarked != nothing) ptx::wait_bulk<0>(), leave(b);
+        const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
+        const pipeline::ring_place<2> at{static_cast<int>(which), number >> 1 & 1};
+        // Mostly the mark has been there for long, and is read before the sums come.
+        if (before >= 0) {
             while (ptx::load_acquire(c.marks + mark) != before) {
             }
+            ptx::fence_async_proxy_everywhere();
         }
-        if (before >= 0) ptx::fence_async_proxy_everywhere();
+        dq_ring.wait_full(at);
 #pragma unroll
         for (int i = 0; i < shape::groups; ++i) {
             const int half = shape::halves == 2 ? i : 0, rows = shape::halves == 2 ? live : live - 64 * i;
@@ -266,28 +262,29 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base) {
             else ptx::store_bulk(to, from, bytes);
         }
         ptx::commit_bulk();
-        if (unmarked != nothing) ptx::wait_bulk<1>(), leave(b);
-        unmarked = mark;
         ptx::wait_bulk_read<0>();
         dq_ring.free(at);
-        at.advance();
+        ptx::wait_bulk<0>();
+        ptx::fence_async_proxy_everywhere();
+        ptx::store_release(c.marks + mark, b.number);
     };
-    for (std::uint32_t planned = 0;; ++planned) {
-        const typename memory::work_ring_type::place at_plan{static_cast<int>(planned & 1), planned >> 1 & 1};
-        work_ring.wait_free(at_plan);
-        const bool more = plan_block<Pattern, HeadDim>(c, memory::block(planned & 1), leads());
+    if (which == 0) plan(0);
+    std::uint32_t tiles = 0;
+    for (std::uint32_t works = 0;; ++works) {
+        work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
+        const auto& b = memory::block(works & 1);
+        if (b.key_head < 0) return;
         if (leads()) {
-            ptx::mbarrier_arrive(work_ring.full(at_plan));
-            if (planned > 0) {
-                const auto& b = memory::block(planned & 1 ^ 1);
-                for_each_tile<rising>(b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) { add(b, tile, head); });
-                ptx::wait_bulk<0>();
-                leave(b);
-                work_ring.free({at_plan.slot ^ 1, 0});
-            }
+            std::uint32_t number = tiles;
+            for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+                if ((number & 1) == which) add(b, tile, head, number);
+                ++number;
+            });
         }
         __syncwarp();
-        if (!more) return;
+        tiles += static_cast<std::uint32_t>(b.tiles);
+        if ((tiles & 1) == which) plan(works + 1);
+        if (leads()) work_ring.free({static_cast<int>(works & 1), 0});
     }
 }
 

@@ -75,10 +75,12 @@ struct backward_products {
     }
 
     /// Row r of 64 floats: 16-byte unit 4·(j ⊕ r mod 2) + t holds columns 16j + 2t, 16j + 2t + 1, 16j + 8 + 2t, 16j + 8 + 2t + 1.
-    __device__ __forceinline__ void hand_over(const float (&dq)[32], const typename memory::single& ring, typename memory::single::place at) const {
+    __device__ __forceinline__ void hand_over(const float (&dq)[32], const typename memory::query_ring_type& ring) const {
         const int thread = ptx::thread_x(), g = thread / 4 % 8, t = thread % 4;
         const std::uint32_t part = base + memory::dq + static_cast<std::uint32_t>(group * memory::part + (thread / 32 % 4 * 16 + g) * 256);
-        ring.wait_free(at);
+        // `tiles` counts this one already; the one before it has been read when its own turn is freed.
+        const std::uint32_t here = tiles - 1, before = tiles - 2;
+        if (here > 0) ring.wait_freed({static_cast<int>(before & 1), before >> 1 & 1});
 #pragma unroll
         for (int j = 0; j < 4; ++j)
 #pragma unroll
@@ -88,7 +90,7 @@ struct backward_products {
             }
         ptx::fence_async_proxy();
         __syncwarp();
-        if (lane() == 0) ptx::mbarrier_arrive(ring.full(at));
+        if (lane() == 0) ptx::mbarrier_arrive(ring.full({static_cast<int>(here & 1), 0}));
     }
 
     __device__ __forceinline__ query_entry entry(int slot) const {
@@ -100,23 +102,28 @@ struct backward_products {
     __device__ __forceinline__ void walk(const block_type& b, float (&dk)[HeadDim / 2], float (&dv)[HeadDim / 2]) {
         const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
         const typename memory::query_ring_type d_out_ring{base + memory::d_out_ring};
-        const typename memory::single dq_ring{base + memory::dq_ring};
+        const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
         float score[queries / 2];
         query_ring.wait_full(at_ring());
         multiply_scores(score);
         ptx::wait_products<0>();
         for (int left = b.tiles;; --left) {
             ptx::pin(score);
-            float dp[queries / 2];
-            d_out_ring.wait_full(at_ring());
-            multiply_dp(dp);
             const auto here = at_ring();
+            const std::uint32_t statistics = base + memory::statistics + static_cast<std::uint32_t>(here.slot * memory::statistics_slot + 8 * (lane() % 4));
+            // Fetched before they are needed: dP has no sums yet, so there are registers.
             mark_ring.wait_full(here);
+            float2 log_sum[8];
+#pragma unroll
+            for (int i = 0; i < 8; ++i) log_sum[i] = ptx::load_two_floats(statistics + 32 * i);
+            float dp[queries / 2];
+            d_out_ring.wait_full(here);
+            multiply_dp(dp);
+            mark_ring.wait_full(here);  // it has: but a branch keeps the compiler from mixing exponentials into the product's issue
             const query_entry tile = entry(here.slot);
             const query_tile q = memory::query_slot(base, here.slot), d_out = memory::d_out_slot(base, here.slot);
             const rule_type rule(c.numbers, tile.head);
             const float factor = rule.factor();
-            const std::uint32_t statistics = base + memory::statistics + static_cast<std::uint32_t>(here.slot * memory::statistics_slot + 16 * (lane() % 4));
             float slope[rule_type::plain ? 1 : queries / 2];
             if constexpr (!rule_type::plain) {
                 const index first_query = b.s.query_position + static_cast<index>(tile.tile & ~tested_tile) * queries;
@@ -130,11 +137,11 @@ struct backward_products {
             }
 #pragma unroll
             for (int i = 0; i < queries / 8; ++i) {
-                const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
+                const float2 of_query = i < 8 ? log_sum[i % 8] : ptx::load_two_floats(statistics + 32 * i);
                 score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
-                score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.z));
+                score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.y));
                 score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
-                score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.z));
+                score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.y));
             }
             if (tile.tile & tested_tile) {
                 const auto seen = memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
@@ -163,13 +170,13 @@ struct backward_products {
                 constexpr int k = step();
 #pragma unroll
                 for (int i = 2 * k; i < 2 * k + 2; ++i) {
-                    const float4 of_query = ptx::load_four_floats(statistics + 64 * i);
+                    const float2 delta = ptx::load_two_floats(statistics + 4 * queries + 32 * i);
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int at = 4 * i + e;
                         float given = dp[at];
                         if constexpr (Score::dropout) given = kept(at) ? given * c.numbers.keep_scale : 0.0f;
-                        dp[at] = score[at] * (given - (e % 2 == 0 ? of_query.y : of_query.w));
+                        dp[at] = score[at] * (given - (e % 2 == 0 ? delta.x : delta.y));
                         if constexpr (!rule_type::plain) dp[at] *= slope[at];
                     }
                 }
@@ -204,7 +211,6 @@ struct backward_products {
             ptx::pin(dv);
             ptx::pin(dk);
             if (lane() == 0) query_ring.free(here), d_out_ring.free(here);
-            const auto dq_place = typename memory::single::place{0, tiles & 1};
             ++tiles;
             // Behind the last tile the product is of what lies there, and nobody looks at it: whether to multiply must not be a question,
             // or the compiler finds two ends of one product and puts them all in a row.
@@ -212,7 +218,7 @@ struct backward_products {
             multiply_scores(score);
             ptx::wait_products<1>();
             ptx::pin(dq);
-            hand_over(dq, dq_ring, dq_place);
+            hand_over(dq, dq_ring);
             ptx::wait_products<0>();
             if (left == 1) return;
         }

@@ -15,7 +15,7 @@ struct backward_shape {
     static constexpr int groups = 2, keys = 64 * groups, queries = HeadDim == 64 ? 128 : 64;
     static constexpr int threads = 128 * (groups + 1);
     static constexpr int slots = 2;    ///< of queries, of dO, and of dSᵀ
-    static constexpr int markers = 2;  ///< warps that make masks and fetch statistics
+    static constexpr int adders = 2;   ///< warps that add to dQ, tile by tile in turns
     static constexpr int mover_registers = 40, registers = 232;
     static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
     // A warpgroup's part of dQ: 64 queries × 64 columns.
@@ -26,7 +26,7 @@ struct backward_shape {
 /// A block of keys, as all its warps see it, with the runs of live tiles of queries of its own and of the block that adds to dQ
 /// before it; no head: the end.
 template <int Capacity>
-struct key_block {
+struct alignas(16) key_block {
     attention_segment s;
     index first_row;  ///< of its keys within the segment's
     int number, live_keys, key_head;
@@ -47,7 +47,7 @@ struct backward_memory {
     using query_tile = swizzled_tile<shape::queries, HeadDim>;
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
     using masks = mask_words<shape::keys, shape::queries>;
-    using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, and of dO
+    using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, of dO, and of who adds dQ
     using work_ring_type = pipeline::ring<2>;
     using single = pipeline::ring<1>;
     static constexpr int part = 64 * 64 * 4;  ///< of dQ
@@ -57,9 +57,10 @@ struct backward_memory {
     static constexpr int statistics = kept + (Dropout ? shape::slots * masks::size : 0), statistics_slot = shape::queries * 8;
     static constexpr int query_ring = statistics + shape::slots * statistics_slot, mark_ring = query_ring + query_ring_type::size;
     static constexpr int d_out_ring = mark_ring + query_ring_type::size, dq_ring = d_out_ring + query_ring_type::size;
-    static constexpr int key_ring = dq_ring + single::size, work_ring = key_ring + single::size;
-    static constexpr int ragged = work_ring + work_ring_type::size, entries = ragged + 8, blocks = entries + 8 * shape::slots;
+    static constexpr int key_ring = dq_ring + query_ring_type::size, work_ring = key_ring + single::size;
+    static constexpr int ragged = work_ring + work_ring_type::size, entries = ragged + 16, blocks = entries + 8 * shape::slots;
     static constexpr int size = blocks + 2 * int{sizeof(block_type)};
+    static_assert(blocks % 16 == 0 && statistics % 16 == 0 && seen % 16 == 0);
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 
     /// What is being worked on: an address that every use makes anew, so that no register keeps it.
@@ -88,17 +89,17 @@ struct backward_call {
     pattern_values<Arguments> arguments;
     score_numbers numbers;
     int group;
+    bool rising;  ///< sums of dQ go from the first block of keys to the last, and walks from the last tile of queries to the first
     bool add_keys;
 };
 
-/// Visits the tiles of queries of a block of keys: f(tile, head, partial); from the last to the first where sums rise
-/// (detail/attention_order.cuh), and a tile's heads one after another.
-template <bool Rising, int Capacity, class F>
-__device__ __forceinline__ void for_each_tile(const run_list<Capacity>& runs, int first_head, int heads, const F& f) {
+/// Visits the tiles of queries of a block of keys: f(tile, head, partial); a tile's heads one after another.
+template <int Capacity, class F>
+__device__ __forceinline__ void for_each_tile(bool rising, const run_list<Capacity>& runs, int first_head, int heads, const F& f) {
     for (int i = 0; i < runs.count; ++i) {
-        const auto& run = runs.runs[Rising ? runs.count - 1 - i : i];
+        const auto& run = runs.runs[rising ? runs.count - 1 - i : i];
         for (int k = run.first; k < run.last; ++k) {
-            const int tile = Rising ? run.first + run.last - 1 - k : k;
+            const int tile = rising ? run.first + run.last - 1 - k : k;
             for (int head = first_head; head < first_head + heads; ++head) f(tile, head, run.partial != 0);
         }
     }

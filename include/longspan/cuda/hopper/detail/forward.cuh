@@ -31,7 +31,7 @@ void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<
     expect_pointer(op, "workspace", workspace, workspace_alignment);
     const index count = static_cast<index>(segments.size()), group = heads / key_heads;
     const base::schedule_layout at = base::schedule_of(queries.rows, keys.rows, count);
-    static_assert(shape::queries == base::long_block);
+    static_assert(shape::queries == base::long_block || shape::queries == base::wide_block);
     unsigned* const counter = reinterpret_cast<unsigned*>(workspace);
     check(cudaMemsetAsync(counter, 0, sizeof(unsigned), stream), op);
     const int together = static_cast<int>(group) * heads_together(keys.rows * HeadDim * bytes{2 * sizeof(T)}, key_heads);
@@ -42,7 +42,7 @@ void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<
                                           out.stride,
                                           lse,
                                           segments.data(),
-                                          {base::schedule_at(segments, at.long_queries), static_cast<int>(heads), together, counter},
+                                          {base::schedule_at(segments, shape::queries == base::wide_block ? at.wide_queries : at.long_queries), static_cast<int>(heads), together, counter},
                                           pattern_arguments,
                                           numbers,
                                           static_cast<int>(group),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The forward of attention on Hopper. A thread block takes 128 queries of one head, and then the next 128. One warp walks the live
-// tiles of keys and has them copied into rings of slots, three make masks; two warpgroups, each with 64 queries, multiply:
+// The forward of attention on Hopper. A thread block takes 128 queries of one head (192 where heads are 64 wide), and then the next.
+// One warp walks the live tiles of keys and has them copied into rings of slots, three make masks; two or three warpgroups, each with
+// 64 queries, multiply:
 //
 //     step n:   issue S(n) = Q Kᵀ(n) and O += P(n−1) V(n−1);   S(n) has come: P(n) = exp2(S(n) − peak), while O is under way
 //
-// and a pair of named barriers makes one warpgroup's exponentials fall into the other's products.
+// and named barriers, by which they take turns, make one warpgroup's exponentials fall into the others' products.
 //
 // The peak that exponents are measured from follows the true maximum only when that has outgrown it by 2^8: then sums and output
 // are rescaled, which is rare; what is added meanwhile stays far below any format's largest value.
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(forward_shape<HeadDim>::threads, 1)
     } else {
         ptx::take_registers<shape::registers>();
         const int group = static_cast<int>(threadIdx.x) / 128 - 1;
-        if (group == 1) ptx::barrier_arrive(first_turn, 256);  // the second warpgroup lets the first begin
+        if (group == shape::groups - 1) ptx::barrier_arrive(first_turn, 256);  // the last warpgroup lets the first begin
         typename memory::tile_ring::place at_keys, at_values;
         for (typename memory::work_ring::place at;; at.advance()) {
             work_ring.wait_full(at);

@@ -137,7 +137,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
             value_ring.wait_full(at_values);
             ptx::fence_products();  // ptxas forgets the first one over the loop that waits
             issue_out();
-            ptx::barrier_arrive(first_turn + (group ^ 1), 256);
+            ptx::barrier_arrive(first_turn + (group + 1) % shape::groups, 256);
             ptx::wait_products<1>();
             ptx::pin(tile.score);
             const bool moved = raise(entry);

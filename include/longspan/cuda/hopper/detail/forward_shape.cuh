@@ -22,12 +22,13 @@ using longspan::cuda::detail::score_numbers, longspan::cuda::detail::store_pair;
 
 template <int HeadDim>
 struct forward_shape {
-    static constexpr int groups = 2, queries = 64 * groups;     ///< warpgroups that multiply, and their queries
+    // Narrow heads spend as long on exponentials as on products: a third warpgroup keeps both busy.
+    static constexpr int groups = HeadDim == 64 ? 3 : 2, queries = 64 * groups;  ///< warpgroups that multiply, and their queries
     static constexpr int keys = HeadDim == 256 ? 64 : 128;      ///< of a tile: wide heads leave registers for 64
     static constexpr int threads = 128 * (groups + 1), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
     static constexpr int markers = 3;                           ///< warps that make masks
-    static constexpr int mover_registers = 56, registers = 224;
+    static constexpr int mover_registers = groups == 3 ? 32 : 56, registers = groups == 3 ? 160 : 224;
     static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
 };
 
@@ -53,6 +54,7 @@ struct forward_memory {
     static constexpr int entry_full = value_full + tile_ring::size, work_full = entry_full + tile_ring::size;
     static constexpr int ragged = work_full + work_ring::size, tiles = ragged + 8, blocks = tiles + 4 * shape::slots;
     static constexpr int size = blocks + shape::query_slots * int{sizeof(query_block)};
+    static_assert(blocks % 8 == 0 && seen % 16 == 0);
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 
     __device__ static constexpr std::uint32_t key_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(keys + slot * key_tile::size); }
