@@ -12,36 +12,34 @@
 
 namespace longspan::cuda::hopper::detail {
 
-/// Rounds the sums of 64 queries of one head to dq; 0 where nothing is seen.
-template <class Pattern, int HeadDim, class D>
+/// Rounds the sums of 64 queries of one head to dq; 0 where nobody has left a mark, since no key was seen.
+template <int HeadDim, class D>
 __global__ void __launch_bounds__(256)
-    round_query_gradients(matrix_view<D> dq, const float* sums, const attention_segment* segments, const attention_block* blocks,
-                          const __grid_constant__ pattern_values<typename Pattern::arguments> arguments, float scale) {
+    round_query_gradients(matrix_view<D> dq, const float* sums, const std::int32_t* marks, const attention_segment* segments, const attention_block* blocks, float scale) {
     using shape = backward_shape<HeadDim>;
     const attention_block block = blocks[1 + blockIdx.x];
     if (block.segment < 0) return;
-    const attention_segment s = segments[block.segment];
-    const index first = static_cast<index>(block.block) * 64, left = s.query_count - first, head = blockIdx.y;
-    const int live = static_cast<int>(left < 64 ? left : 64);
-    __shared__ bool seen;
-    if (threadIdx.x == 0) {
-        const index begin = first / shape::queries * shape::queries, end = begin + shape::queries < s.query_count ? begin + shape::queries : s.query_count;
-        auto walk = key_runs<Pattern>(arguments(), s.ordinal, {s.query_position + begin, s.query_position + end},
-                                      {s.key_position, s.key_position + s.key_count}, shape::keys);
-        tile_run run;
-        seen = walk.next(run);
+    const index begin = segments[block.segment].query_begin, left = segments[block.segment].query_count - static_cast<index>(block.block) * 64;
+    const index first = begin + static_cast<index>(block.block) * 64, head = blockIdx.y;
+    const bool seen = marks[head * dq.rows + begin + static_cast<index>(block.block) * 64 / shape::queries * shape::queries] >= 0;
+    constexpr int units = HeadDim / 4, each = 64 * units / 256;
+    float4 sum[each];
+#pragma unroll
+    for (int k = 0; k < each; ++k) {
+        const int i = static_cast<int>(threadIdx.x) + 256 * k, row = i / units, unit = i % units, half = unit / 16;
+        const bool live = row < left && seen;
+        sum[k] = live ? __ldcs(reinterpret_cast<const float4*>(sums + ((head * index{HeadDim / 64} + half) * dq.rows + first + row) * 64) + unit % 16)
+                      : make_float4(0, 0, 0, 0);
     }
-    __syncthreads();
-    constexpr int units = HeadDim / 4, pairs = units / 4;
-    for (int i = static_cast<int>(threadIdx.x); i < live * units; i += 256) {
-        const int row = i / units, unit = i % units, half = unit / 16, j = (unit % 16 / 4) ^ (row & 1), t = unit % 4;
-        float4 sum = make_float4(0, 0, 0, 0);
-        if (seen) sum = __ldcs(reinterpret_cast<const float4*>(sums + ((head * index{HeadDim / 64} + half) * dq.rows + s.query_begin + first + row) * 64) + unit % 16);
-        D* const to = dq.row(s.query_begin + first + row) + head * HeadDim + 64 * half + 16 * j + 2 * t;
-        store_pair(to, sum.x * scale, sum.y * scale);
-        store_pair(to + 8, sum.z * scale, sum.w * scale);
+#pragma unroll
+    for (int k = 0; k < each; ++k) {
+        const int i = static_cast<int>(threadIdx.x) + 256 * k, row = i / units, unit = i % units, half = unit / 16;
+        const int j = (unit % 16 / 4) ^ (row & 1), t = unit % 4;
+        if (row >= left) continue;
+        D* const to = dq.row(first + row) + head * HeadDim + 64 * half + 16 * j + 2 * t;
+        store_pair(to, sum[k].x * scale, sum[k].y * scale);
+        store_pair(to + 8, sum[k].z * scale, sum[k].w * scale);
     }
-    static_assert(pairs * 4 == units);
 }
 
 }  // namespace longspan::cuda::hopper::detail
@@ -122,8 +120,8 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
         if (queries.rows == 0) return;
         const base::attention_block* const query_blocks = base::schedule_at(segments, at.short_queries);
         const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, base::short_block)), static_cast<unsigned>(heads));
-        round_query_gradients<Pattern, width><<<grid, 256, 0, stream>>>(dq, sums, segments.data(), query_blocks, pattern_arguments,
-                                                                        base::score_rule<Score, T>::plain ? numbers.natural_scale : 1.0f);
+        round_query_gradients<width><<<grid, 256, 0, stream>>>(dq, sums, marks, segments.data(), query_blocks,
+                                                               base::score_rule<Score, T>::plain ? numbers.natural_scale : 1.0f);
         check_launch(op);
         if constexpr (Score::sink) {
             if (d_sinks == nullptr) return;
