@@ -9,6 +9,8 @@
 //     window_up_to  the same with a width known at run time
 #pragma once
 
+#include <type_traits>
+
 #include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
@@ -49,6 +51,9 @@ struct band_pattern {
         return bits_of({key + d.low, key + d.high + 1}, first_query);
     }
 };
+
+template <class P>
+inline constexpr bool is_band = std::is_base_of_v<band_pattern<P, typename P::arguments>, P>;
 
 }  // namespace detail
 

@@ -9,6 +9,7 @@
 // as bands and strips do. Elsewhere both stay sound: a tile is then tested without need.
 #pragma once
 
+#include <longspan/pattern/band.hpp>
 #include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
@@ -75,6 +76,19 @@ private:
     template <int C, int D>
     LONGSPAN_HD static constexpr any_all<C + D - 1> meet(const any_all<C>& x, const any_all<D>& y) {
         return {intersect(x.any, y.any), intersect(x.all, y.all)};
+    }
+};
+
+/// Two bands meet in a band: one interval a side, however they are composed.
+template <pattern A, pattern B>
+    requires(detail::is_band<A> && detail::is_band<B>)
+struct both<A, B> : detail::composed<A, B>, detail::band_pattern<both<A, B>, typename detail::composed<A, B>::arguments> {
+    using parts = detail::composed<A, B>;
+    using arguments = typename parts::arguments;
+
+    LONGSPAN_HD static constexpr detail::distances band(const arguments& a) {
+        const detail::distances x = A::band(parts::left(a)), y = B::band(parts::right(a));
+        return {x.low > y.low ? x.low : y.low, x.high < y.high ? x.high : y.high};
     }
 };
 

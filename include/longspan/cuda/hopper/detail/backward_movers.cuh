@@ -20,19 +20,51 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
     return false;
 }
 
-/// The block of keys that adds to these queries before block b does: of those they see, the next one below where sums rise, else the
-/// next one above; -1: none.
-template <class Pattern, class Call, class Block>
-__device__ __forceinline__ int block_before(const Call& c, const Block& b, interval queries, int tile) {
-    const index here = b.s.key_position + b.first_row, begin = c.rising ? b.s.key_position : here + tile;
-    const index end = c.rising ? here : b.s.key_position + b.s.key_count;
+// Who adds to a tile of queries: blocks of keys that walk it (by `queries` of the pattern) and of which it sees a key (by `keys`). Both
+// sides may name tiles in vain, and not the same; where they are known to agree, one is asked.
+
+/// Whether block `number` of keys walks a tile of queries.
+template <class Pattern, class Shape, class Call, class Block>
+__device__ __forceinline__ bool walks_tile(const Call& c, const Block& b, int number, int tile) {
+    const index first = static_cast<index>(number) * Shape::keys, left = b.s.key_count - first;
+    const interval keys{b.s.key_position + first, b.s.key_position + first + (left < Shape::keys ? left : Shape::keys)};
+    auto walk = query_runs<Pattern, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, Shape::queries);
+    for (tile_run run; walk.next(run);) {
+        if (tile < run.last) return tile >= run.first;
+    }
+    return false;
+}
+
+/// The block that adds to these queries before block b does: the next one below where sums rise, else the next one above; -1: none.
+/// -2: block b does not add itself.
+template <class Pattern, class Shape, class Call, class Block>
+__device__ __forceinline__ int block_before(const Call& c, const Block& b, int tile, interval queries) {
+    constexpr bool agreed = longspan::cuda::detail::agreed<Pattern>;
     const auto seen = Pattern::keys(c.arguments(), b.s.ordinal, queries).any;
+    const int blocks = static_cast<int>(ceil_div(b.s.key_count, index{Shape::keys}));
+    const auto block_of = [&](index position) {
+        const index at = position - b.s.key_position;
+        return at <= 0 ? 0 : at >= b.s.key_count ? blocks : static_cast<int>(at / Shape::keys);
+    };
+    int found = -1;
+    bool own = agreed;
     for (int k = 0; k < seen.count; ++k) {
         const interval x = seen.items[c.rising ? seen.count - 1 - k : k];
-        const index first = x.begin > begin ? x.begin : begin, last = x.end < end ? x.end : end;
-        if (first < last) return static_cast<int>(((c.rising ? last - 1 : first) - b.s.key_position) / tile);
+        const int begin = block_of(x.begin), end = x.end <= b.s.key_position ? 0 : block_of(x.end - 1) + 1, last = end < blocks ? end : blocks;
+        own = own || (b.number >= begin && b.number < last);
+        if (found >= 0) continue;
+        if (c.rising) {
+            for (int i = (last < b.number ? last : b.number) - 1; i >= begin && found < 0; --i) {
+                if (agreed || walks_tile<Pattern, Shape>(c, b, i, tile)) found = i;
+            }
+        } else {
+            for (int i = begin > b.number ? begin : b.number + 1; i < last && found < 0; ++i) {
+                if (agreed || walks_tile<Pattern, Shape>(c, b, i, tile)) found = i;
+            }
+        }
+        if (agreed && found >= 0) break;
     }
-    return -1;
+    return own ? found : -2;
 }
 
 /// Enters the next block of work, or the end; by a whole warp.
@@ -195,7 +227,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
                     }
             }
             if constexpr (Dropout) {
-                const drop_source source{drop_key, static_cast<std::uint32_t>(b.s.document), static_cast<std::uint32_t>(head), c.numbers.drop_threshold};
+                const drop_source source{drop_key, static_cast<std::uint32_t>(b.s.document), static_cast<std::uint32_t>(c.first_head + head), c.numbers.drop_threshold};
                 const auto kept = memory::kept_in(base, at.slot);
 #pragma unroll 1
                 for (int i = 0; i < share; ++i) {
@@ -237,10 +269,13 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
         const int live = left < shape::queries ? left : shape::queries;
         const index row = b.s.query_begin + first;
-        int before = c.rising ? b.number - 1 : b.number + 1;
-        if (!holds(b.neighbour, tile)) {
+        int before = -1;
+        if (longspan::cuda::detail::agreed<Pattern> && holds(b.neighbour, tile)) {
+            before = c.rising ? b.number - 1 : b.number + 1;
+        } else if constexpr (longspan::cuda::detail::agreement_of<Pattern> != longspan::cuda::detail::agreement::band) {
+            // In a band those who add are neighbours; elsewhere the next one has to be looked for.
             const index position = b.s.query_position + first;
-            before = block_before<Pattern>(c, b, {position, position + live}, shape::keys);
+            before = block_before<Pattern, shape>(c, b, tile, {position, position + live});
         }
         const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
         const pipeline::ring_place<2> at{static_cast<int>(which), number >> 1 & 1};
@@ -251,6 +286,10 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
             ptx::fence_async_proxy_everywhere();
         }
         dq_ring.wait_full(at);
+        if (before == -2) {  // all of it is 0
+            dq_ring.free(at);
+            return;
+        }
 #pragma unroll
         for (int i = 0; i < shape::groups; ++i) {
             const int half = shape::halves == 2 ? i : 0, rows = shape::halves == 2 ? live : live - 64 * i;

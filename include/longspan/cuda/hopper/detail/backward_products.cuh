@@ -124,30 +124,40 @@ struct backward_products {
             const query_tile q = memory::query_slot(base, here.slot), d_out = memory::d_out_slot(base, here.slot);
             const rule_type rule(c.numbers, tile.head);
             const float factor = rule.factor();
-            float slope[rule_type::plain ? 1 : queries / 2];
-            if constexpr (!rule_type::plain) {
-                const index first_query = b.s.query_position + static_cast<index>(tile.tile & ~tested_tile) * queries;
-                const int apart = static_cast<int>(first_query - (b.s.key_position + b.first_row + warp_key() + lane() / 4)) + 2 * (lane() % 4);
+            // Plain scores become probabilities at once. Others stay what their derivative needs, and are raised where they are asked for,
+            // twice: there are no registers for both.
+            typename memory::masks::lane_bits seen{};
+            int apart = 0;
+            if constexpr (rule_type::plain) {
 #pragma unroll
-                for (int i = 0; i < queries / 2; ++i) {
-                    const float capped = rule.capped(score[i]);
-                    slope[i] = rule.derivative(capped);
-                    score[i] = rule.placed(capped, static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8));
+                for (int i = 0; i < queries / 8; ++i) {
+                    const float2 of_query = i < 8 ? log_sum[i % 8] : ptx::load_two_floats(statistics + 32 * i);
+                    score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
+                    score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.y));
+                    score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
+                    score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.y));
                 }
-            }
+                if (tile.tile & tested_tile) {
+                    seen = memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
 #pragma unroll
-            for (int i = 0; i < queries / 8; ++i) {
-                const float2 of_query = i < 8 ? log_sum[i % 8] : ptx::load_two_floats(statistics + 32 * i);
-                score[4 * i] = ptx::exp2_fast(fmaf(score[4 * i], factor, -of_query.x));
-                score[4 * i + 1] = ptx::exp2_fast(fmaf(score[4 * i + 1], factor, -of_query.y));
-                score[4 * i + 2] = ptx::exp2_fast(fmaf(score[4 * i + 2], factor, -of_query.x));
-                score[4 * i + 3] = ptx::exp2_fast(fmaf(score[4 * i + 3], factor, -of_query.y));
-            }
-            if (tile.tile & tested_tile) {
-                const auto seen = memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
+                    for (int i = 0; i < queries / 2; ++i) score[i] = seen(i) ? score[i] : 0.0f;
+                }
+            } else {
+                const index first_query = b.s.query_position + static_cast<index>(tile.tile & ~tested_tile) * queries;
+                apart = static_cast<int>(first_query - (b.s.key_position + b.first_row + warp_key() + lane() / 4)) + 2 * (lane() % 4);
 #pragma unroll
-                for (int i = 0; i < queries / 2; ++i) score[i] = seen(i) ? score[i] : 0.0f;
+                for (int i = 0; i < queries / 2; ++i) score[i] = rule.capped(score[i]);
+                seen = tile.tile & tested_tile ? memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4) : memory::masks::lane_bits::all();
             }
+            const auto probability = [&](int i) {
+                if constexpr (rule_type::plain) {
+                    return score[i];
+                } else {
+                    const float2 of_query = ptx::load_two_floats(statistics + 32 * (i / 4));
+                    const float placed = rule.placed(score[i], static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8));
+                    return seen(i) ? ptx::exp2_fast(placed - (i % 2 == 0 ? of_query.x : of_query.y)) : 0.0f;
+                }
+            };
             typename memory::masks::lane_bits kept;
             if constexpr (Score::dropout) kept = memory::kept_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
 
@@ -157,7 +167,7 @@ struct backward_products {
                 float p[8];
 #pragma unroll
                 for (int i = 0; i < 8; ++i) {
-                    p[i] = score[8 * k + i];
+                    p[i] = probability(8 * k + i);
                     if constexpr (Score::dropout) p[i] = kept(8 * k + i) ? p[i] * c.numbers.keep_scale : 0.0f;
                 }
 #pragma unroll
@@ -176,8 +186,8 @@ struct backward_products {
                         const int at = 4 * i + e;
                         float given = dp[at];
                         if constexpr (Score::dropout) given = kept(at) ? given * c.numbers.keep_scale : 0.0f;
-                        dp[at] = score[at] * (given - (e % 2 == 0 ? delta.x : delta.y));
-                        if constexpr (!rule_type::plain) dp[at] *= slope[at];
+                        dp[at] = probability(at) * (given - (e % 2 == 0 ? delta.x : delta.y));
+                        if constexpr (!rule_type::plain) dp[at] *= rule.derivative(score[at]);
                     }
                 }
 #pragma unroll

@@ -88,7 +88,7 @@ struct backward_call {
     work_order work;
     pattern_values<Arguments> arguments;
     score_numbers numbers;
-    int group;
+    int group, first_head;  ///< of those that tensors hold here, among all
     bool rising;  ///< sums of dQ go from the first block of keys to the last, and walks from the last tile of queries to the first
     bool add_keys;
 };

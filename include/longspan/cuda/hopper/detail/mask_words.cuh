@@ -29,6 +29,14 @@ struct mask_words {
     struct lane_bits {
         std::uint32_t word[2][per_row];  ///< shifted so that bits 8i and 8i + 1 are the lane's own columns
 
+        __device__ __forceinline__ static lane_bits all() {
+            lane_bits bits;
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+#pragma unroll
+                for (int w = 0; w < per_row; ++w) bits.word[h][w] = ~0u;
+            return bits;
+        }
         __device__ __forceinline__ bool operator()(int i) const { return word[i / 2 % 2][i / 16] >> (i % 16 / 4 * 8 + i % 2) & 1; }
     };
     __device__ __forceinline__ lane_bits of_lane(int row, int t) const {
