@@ -56,13 +56,13 @@ TEST_CASE("hopper attention: heads whose sums of dQ have no room at once take tu
     constexpr index tokens = 66000, heads = 34, width = heads * 128, own = 2 * 128;  // 34 heads: 1.07 GiB of sums
     static_assert(longspan::cuda::hopper::detail::heads_at_once(tokens, heads, heads, 128) == 31);
     const own_stream stream;
-    const auto make = [&](unsigned seed) {
-        device_array<bf16> a(static_cast<std::size_t>(tokens * width));
-        scatter<<<static_cast<unsigned>((tokens * width + 255) / 256), 256>>>(a.data(), tokens * width, seed);
+    constexpr auto elements = static_cast<std::size_t>(tokens * width);
+    device_array<bf16> q(elements), k(elements), v(elements), d_out(elements), out(elements), dq(elements), dk(elements), dv(elements);
+    unsigned seed = 0;
+    for (auto* a : {&q, &k, &v, &d_out}) {
+        scatter<<<static_cast<unsigned>((tokens * width + 255) / 256), 256>>>(a->data(), tokens * width, ++seed);
         longspan::cuda::check_launch("test");
-        return a;
-    };
-    device_array<bf16> q = make(1), k = make(2), v = make(3), d_out = make(4), out = make(5), dq = make(6), dk = make(7), dv = make(8);
+    }
     device_array<float> lse(static_cast<std::size_t>(tokens * heads));
     device_array<std::byte> room(static_cast<std::size_t>(op::backward_workspace(tokens, heads, heads)));
     std::vector<index> lengths{40000, 1, 25999};
