@@ -15,8 +15,11 @@ static __global__ void widths(const float* x, float* out, std::uint32_t* bytes) 
     const std::uint32_t at = ptx::shared_address(&room[0][4 * i]), second = ptx::shared_address(&room[1][4 * i]), third = ptx::shared_address(&room[2][4 * i]);
     ptx::store(at, make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]));
     ptx::store(second, make_float2(x[4 * i], x[4 * i + 1]));
-    ptx::store(second + 8, __float_as_uint(x[4 * i + 2]));
-    ptx::store(second + 12, __float_as_uint(x[4 * i + 3]));
+    ptx::store(second + 8, i % 2 == 0 ? make_uint2(__float_as_uint(x[4 * i + 2]), __float_as_uint(x[4 * i + 3])) : make_uint2(0, 0));
+    if (i % 2 == 1) {
+        ptx::store(second + 8, __float_as_uint(x[4 * i + 2]));
+        ptx::store(second + 12, __float_as_uint(x[4 * i + 3]));
+    }
     ptx::store(third, make_uint4(__float_as_uint(x[4 * i]), __float_as_uint(x[4 * i + 1]), __float_as_uint(x[4 * i + 2]), __float_as_uint(x[4 * i + 3])));
     __syncthreads();
     const float4 four = ptx::load_four_floats(second);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Conversions that the hardware has an instruction for (sm_80), and its base-2 exponential. References: PTX ISA, "cvt", "ex2".
+// Conversions that the hardware has an instruction for (sm_80), and its base-2 exponential. References: PTX ISA, "cvt", "prmt", "ex2".
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,13 @@ __device__ __forceinline__ std::uint32_t pack_fp16(float low, float high) {
     std::uint32_t packed;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
+}
+
+/// Two halves, all ones where the sign of byte 0, or of byte 1, is set.
+__device__ __forceinline__ std::uint32_t halves_by_sign(std::uint32_t bytes) {
+    std::uint32_t mask;
+    asm("prmt.b32 %0, %1, 0, 0x9988;" : "=r"(mask) : "r"(bytes));
+    return mask;
 }
 
 /// To nearest with 10 mantissa bits, ties away from 0.

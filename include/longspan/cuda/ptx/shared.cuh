@@ -42,6 +42,9 @@ __device__ __forceinline__ float4 load_four_floats(std::uint32_t at) {
 __device__ __forceinline__ void store(std::uint32_t at, std::uint32_t value) {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
 }
+__device__ __forceinline__ void store(std::uint32_t at, uint2 value) {
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(value.x), "r"(value.y) : "memory");
+}
 __device__ __forceinline__ void store(std::uint32_t at, uint4 value) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w) : "memory");
 }
