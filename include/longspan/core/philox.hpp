@@ -37,21 +37,20 @@ struct philox_key {
     friend constexpr bool operator==(const philox_key&, const philox_key&) = default;
 };
 
+/// One of ten rounds.
+LONGSPAN_HD constexpr void philox_round(philox_block& c, philox_key key) {
+    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c.word[0];
+    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c.word[2];
+    c = {{static_cast<std::uint32_t>(p1 >> 32) ^ c.word[1] ^ key.word[0], static_cast<std::uint32_t>(p1),
+          static_cast<std::uint32_t>(p0 >> 32) ^ c.word[3] ^ key.word[1], static_cast<std::uint32_t>(p0)}};
+}
+/// The key of the round after.
+LONGSPAN_HD [[nodiscard]] constexpr philox_key next_key(philox_key key) { return {{key.word[0] + 0x9E3779B9u, key.word[1] + 0xBB67AE85u}}; }
+
 /// Philox 4x32 with 10 rounds.
 LONGSPAN_HD [[nodiscard]] constexpr philox_block philox4x32(philox_block counter, philox_key key) {
-    std::uint32_t c0 = counter.word[0], c1 = counter.word[1], c2 = counter.word[2], c3 = counter.word[3];
-    std::uint32_t k0 = key.word[0], k1 = key.word[1];
-    for (int round = 0; round < 10; ++round) {
-        const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c0;
-        const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c2;
-        c0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0;
-        c2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
-        c1 = static_cast<std::uint32_t>(p1);
-        c3 = static_cast<std::uint32_t>(p0);
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return {{c0, c1, c2, c3}};
+    for (int round = 0; round < 10; ++round, key = next_key(key)) philox_round(counter, key);
+    return counter;
 }
 
 /// Where in a run randomness is drawn: the run's seed, the step, the layer, and which of the layer's draws it is.

@@ -103,4 +103,17 @@ TEST_CASE("hopper attention: a causal window, fp16, heads of 64") {
     check_layouts<longspan::both<causal_pattern, longspan::window_pattern<150>>, 64, fp16>(3, 3, 1e-5);
 }
 
+TEST_CASE("hopper attention: sums of dQ in any order, of queries that see nothing too") {
+    using longspan::cuda::hopper::sums;
+    accuracy all;
+    for (const auto& lengths : layouts) {
+        std::vector<attention_segment> segments = documents(lengths);
+        for (attention_segment& s : segments) s.key_position = 30;  // so that the first 30 queries of each see no key
+        hopper_problem_with<causal_pattern, 128, score<>, bf16, sums::nondeterministic> p(segments, 4, 2, 100 + static_cast<unsigned>(lengths.size()));
+        p.forward(), p.backward();
+        all.add(p.results(), p.exact(), p.unfused());
+    }
+    all.check(1e-5);
+}
+
 }  // namespace cuda_test

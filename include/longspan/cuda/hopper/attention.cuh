@@ -5,7 +5,7 @@
 //
 // One warp copies tiles with the copy engine; two warpgroups multiply (wgmma), taking turns between tensor cores and exponentials.
 // Only live tiles are visited, elements are tested only in partial tiles; the walk over tiles is done by the copying warp.
-// Deterministic: no sum depends on timing. Nothing allocates or waits; everything may be captured.
+// Deterministic unless the type says otherwise: no sum depends on timing. Nothing allocates or waits; everything may be captured.
 // References: Shah et al., "FlashAttention-3", arXiv:2407.08608; Spector et al., "ThunderKittens", arXiv:2410.20399.
 #pragma once
 
@@ -14,8 +14,12 @@
 
 namespace longspan::cuda::hopper {
 
+/// How the blocks of keys add to dQ: in one order, which gives the same bits every time, or each as it comes, so that the last bits of
+/// dQ differ from run to run.
+enum class sums { deterministic, nondeterministic };
+
 /// As cuda::attention, for bf16 and fp16. HeadDim: 64, 128 or 256.
-template <pattern Pattern, index HeadDim, class Score = score<>>
+template <pattern Pattern, index HeadDim, class Score = score<>, sums Sums = sums::deterministic>
 struct attention {
     static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "hopper attention: a head is 64, 128 or 256 elements wide");
     static_assert(std::is_void_v<typename Score::rounding>, "hopper attention: operands are two-byte formats, which nothing rounds");

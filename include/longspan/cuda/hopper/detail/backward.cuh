@@ -12,7 +12,7 @@
 
 namespace longspan::cuda::hopper::detail {
 
-/// Rounds the sums of 64 queries of one head to dq; 0 where nobody has left a mark, since no key was seen.
+/// Rounds the sums of 64 queries of one head to dq; where there are marks, 0 where nobody has left one, since no key was seen.
 template <int HeadDim, class D>
 __global__ void __launch_bounds__(256)
     round_query_gradients(matrix_view<D> dq, const float* sums, const std::int32_t* marks, const attention_segment* segments, const attention_block* blocks, float scale) {
@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(256)
     if (block.segment < 0) return;
     const index begin = segments[block.segment].query_begin, left = segments[block.segment].query_count - static_cast<index>(block.block) * 64;
     const index first = begin + static_cast<index>(block.block) * 64, head = blockIdx.y;
-    const bool seen = marks[head * dq.rows + begin + static_cast<index>(block.block) * 64 / shape::queries * shape::queries] >= 0;
+    const bool seen = marks == nullptr || marks[head * dq.rows + begin + static_cast<index>(block.block) * 64 / shape::queries * shape::queries] >= 0;
     constexpr int units = HeadDim / 4, each = 64 * units / 256;
     float4 sum[each];
 #pragma unroll
@@ -46,9 +46,9 @@ __global__ void __launch_bounds__(256)
 
 namespace longspan::cuda::hopper {
 
-template <pattern Pattern, index HeadDim, class Score>
+template <pattern Pattern, index HeadDim, class Score, sums Sums>
 template <class Q, class K, class V, class DO, class O, storage_format D>
-void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
+void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                                                   std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
                                                   const score_arguments& score_values, matrix_view<DO> d_out, matrix_view<O> out,
                                                   statistic_view<const float> lse, statistic_view<const float> delta, matrix_view<D> dq,
@@ -82,7 +82,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
         const base::schedule_layout at = base::schedule_of(queries.rows, keys.rows, count);
         const backward_layout room = backward_layout_of(queries.rows, heads, key_heads, HeadDim);
         float2* const statistics = reinterpret_cast<float2*>(workspace);
-        float* const sums = reinterpret_cast<float*>(workspace + room.dq_sums);
+        float* const dq_sums = reinterpret_cast<float*>(workspace + room.dq_sums);
         std::int32_t* const marks = reinterpret_cast<std::int32_t*>(workspace + room.marks);
         unsigned* const counter = reinterpret_cast<unsigned*>(workspace + room.counter);
         using of_rows = base::statistics_shape<width>;
@@ -103,6 +103,10 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
             base::score_numbers numbers_here = numbers;
             if (numbers_here.slopes != nullptr) numbers_here.slopes += first;
             if (first > 0) check(cudaMemsetAsync(counter, 0, sizeof(unsigned), stream), op);
+            if constexpr (Sums == sums::nondeterministic) {
+                const index size = queries.rows * count_here * HeadDim * index{sizeof(float)};
+                check(cudaMemsetAsync(dq_sums, 0, static_cast<std::size_t>(size), stream), op);
+            }
             if (keys.rows > 0) {
                 const detail::backward_call<D, arguments> call{
                     make_tensor_map(op, queries_here, shape::queries, width),
@@ -114,7 +118,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
                     dk.stride,
                     dv.stride,
                     statistics + first * queries.rows,
-                    sums,
+                    dq_sums,
                     marks + first * queries.rows,
                     queries.rows,
                     segments.data(),
@@ -126,7 +130,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
                     static_cast<int>(first),
                     base::rising<Pattern> && group > 1,
                     add_keys == accumulate::yes};
-                const auto kernel = attention_backward<Pattern, width, Score, T, D>;
+                const auto kernel = attention_backward<Pattern, width, Score, Sums, T, D>;
                 base::allow_shared(kernel, memory::size, op);
                 const index items = base::most_blocks(keys.rows, count, shape::keys) * key_count_here;
                 kernel<<<static_cast<unsigned>(std::min(items, index{multiprocessors(op)})), shape::threads, memory::size, stream>>>(call);
@@ -134,8 +138,8 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
             }
             if (queries.rows == 0) continue;
             const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, base::short_block)), static_cast<unsigned>(count_here));
-            round_query_gradients<width><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), sums, marks + first * queries.rows, segments.data(), query_blocks,
-                                                                   base::score_rule<Score, T>::plain ? numbers.natural_scale : 1.0f);
+            round_query_gradients<width><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), dq_sums, Sums == sums::deterministic ? marks + first * queries.rows : nullptr,
+                                                                   segments.data(), query_blocks, numbers.natural_scale);
             check_launch(op);
         }
         if (queries.rows == 0) return;

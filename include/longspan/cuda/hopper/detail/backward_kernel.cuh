@@ -15,7 +15,7 @@
 
 namespace longspan::cuda::hopper::detail {
 
-template <class Pattern, int HeadDim, class Score, class T, class D>
+template <class Pattern, int HeadDim, class Score, sums Sums, class T, class D>
 __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
     attention_backward(const __grid_constant__ backward_call<D, typename Pattern::arguments> c) {
     using shape = backward_shape<HeadDim>;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         ptx::prefetch_tensor_map(&c.d_out);
         constexpr int multipliers = 4 * shape::groups;  // warps
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
-        typename memory::query_ring_type{base + memory::mark_ring}.init(1, 1);
+        typename memory::query_ring_type{base + memory::mark_ring}.init(memory::markers, 1);
         typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         const int warp = static_cast<int>(threadIdx.x) / 32;
         if (warp == 0) copy_backward<Pattern, HeadDim, Score::dropout>(c, base);
         else if (warp == 1) mark_backward<Pattern, HeadDim, Score::dropout>(c, base);
-        else add_queries<Pattern, HeadDim, Score::dropout>(c, base, static_cast<std::uint32_t>(warp - 2));
+        else add_queries<Pattern, HeadDim, Score::dropout, Sums>(c, base, static_cast<std::uint32_t>(warp - 2));
     } else {
         ptx::take_registers<shape::registers>();
         backward_products<Pattern, HeadDim, Score, T, call>(c, base).run();

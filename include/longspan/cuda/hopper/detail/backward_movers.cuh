@@ -115,6 +115,9 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
     typename memory::query_ring_type::place at_d_out;
     typename memory::work_ring_type::place at_work;
     typename memory::single::place at_keys;
+    [[maybe_unused]] typename memory::query_ring_type::place at_marks;
+    [[maybe_unused]] philox_key drop_key{};
+    if constexpr (memory::markers == 2) drop_key = c.numbers.site.key();
     const bool leader = ptx::elect();
     std::uint32_t ragged_parity = 0;
     // Rows behind the last of a segment belong to others, or to nobody: a product must not meet them, as they may not be finite.
@@ -168,8 +171,15 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
                 }
                 at.advance();
             };
+            if constexpr (memory::markers == 2) at_marks = at_queries;
             copy(query_ring, at_queries, &c.queries, memory::query_slot(base, at_queries.slot));
             copy(d_out_ring, at_d_out, &c.d_out, memory::d_out_slot(base, at_d_out.slot));
+            if constexpr (memory::markers == 2) {  // half of what is drawn is drawn here
+                const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
+                memory::kept_in(base, at_marks.slot).template fill<memory::markers>(source, b.s.query_position + first, b.s.key_position + b.first_row, 1);
+                __syncwarp();
+                if (leader) ptx::mbarrier_arrive(typename memory::query_ring_type{base + memory::mark_ring}.full(at_marks));
+            }
         });
         __syncwarp();
         if (leader) work_ring.free(at_work);
@@ -227,15 +237,8 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
                     }
             }
             if constexpr (Dropout) {
-                const drop_source source{drop_key, static_cast<std::uint32_t>(b.s.document), static_cast<std::uint32_t>(c.first_head + head), c.numbers.drop_threshold};
-                const auto kept = memory::kept_in(base, at.slot);
-#pragma unroll 1
-                for (int i = 0; i < share; ++i) {
-                    source.queries_of(b.s.query_position + (first - lane) + 32 * i, b.s.key_position + b.first_row, shape::keys,
-                                      [&](int key, std::uint32_t word) {
-                                          if (lane == key % 32) ptx::store(word_at(kept, key, i), word);
-                                      });
-                }
+                const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
+                memory::kept_in(base, at.slot).template fill<memory::markers>(source, b.s.query_position + (first - lane), b.s.key_position + b.first_row, 0);
             }
             if (lane == 0) {
                 ptx::store(base + memory::entries + static_cast<std::uint32_t>(8 * at.slot),
@@ -252,12 +255,13 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
 /// An adding warp, number `which`: every other tile is its own, so that it may wait until its sums are in memory and say so at once. One
 /// lane adds. The one that has not the last tile of a block plans the next block meanwhile; not before, since other thread blocks may
 /// wait for what a plan takes.
-template <class Pattern, int HeadDim, bool Dropout, class Call>
+template <class Pattern, int HeadDim, bool Dropout, sums Sums, class Call>
 __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
     const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
+    constexpr bool ordered = Sums == sums::deterministic;
     const auto leads = [] { return (ptx::thread_x() & 31) == 0; };
     const auto plan = [&](std::uint32_t number) {
         const typename memory::work_ring_type::place at{static_cast<int>(number & 1), number >> 1 & 1};
@@ -269,8 +273,10 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
         const int live = left < shape::queries ? left : shape::queries;
         const index row = b.s.query_begin + first;
-        int before = -1;
-        if (longspan::cuda::detail::agreed<Pattern> && holds(b.neighbour, tile)) {
+        int before = -1;  // who adds before; nobody: then the sums are written over what is there
+        if constexpr (!ordered) {
+            before = 0;
+        } else if (longspan::cuda::detail::agreed<Pattern> && holds(b.neighbour, tile)) {
             before = c.rising ? b.number - 1 : b.number + 1;
         } else if constexpr (longspan::cuda::detail::agreement_of<Pattern> != longspan::cuda::detail::agreement::band) {
             // In a band those who add are neighbours; elsewhere the next one has to be looked for.
@@ -280,7 +286,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
         const pipeline::ring_place<2> at{static_cast<int>(which), number >> 1 & 1};
         // Mostly the mark has been there for long, and is read before the sums come.
-        if (before >= 0) {
+        if (ordered && before >= 0) {
             while (ptx::load_acquire(c.marks + mark) != before) {
             }
             ptx::fence_async_proxy_everywhere();
@@ -303,9 +309,11 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         ptx::commit_bulk();
         ptx::wait_bulk_read<0>();
         dq_ring.free(at);
-        ptx::wait_bulk<0>();
-        ptx::fence_async_proxy_everywhere();
-        ptx::store_release(c.marks + mark, b.number);
+        if constexpr (ordered) {
+            ptx::wait_bulk<0>();
+            ptx::fence_async_proxy_everywhere();
+            ptx::store_release(c.marks + mark, b.number);
+        }
     };
     if (which == 0) plan(0);
     std::uint32_t tiles = 0;

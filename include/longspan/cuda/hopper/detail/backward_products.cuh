@@ -158,17 +158,23 @@ struct backward_products {
                     return seen(i) ? ptx::exp2_fast(placed - (i % 2 == 0 ? of_query.x : of_query.y)) : 0.0f;
                 }
             };
-            typename memory::masks::lane_bits kept;
-            if constexpr (Score::dropout) kept = memory::kept_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4);
+            // What dropout keeps of sixteen queries, two words of bits.
+            const auto kept_of = [&](int k) {
+                const int thread = ptx::thread_x();
+                const auto words = memory::kept_in(base, here.slot).of_lane(thread / 32 - 4, thread / 4 % 8, thread % 4);
+                return words.of(k);
+            };
 
             std::uint32_t p_operand[2][4], ds_operand[steps][4];
             const auto multiply_dv = [&](auto step) {
                 constexpr int k = step();
                 float p[8];
+                [[maybe_unused]] typename memory::drops::sixteen kept;
+                if constexpr (Score::dropout) kept = kept_of(k);
 #pragma unroll
                 for (int i = 0; i < 8; ++i) {
                     p[i] = probability(8 * k + i);
-                    if constexpr (Score::dropout) p[i] = kept(8 * k + i) ? p[i] * c.numbers.keep_scale : 0.0f;
+                    if constexpr (Score::dropout) p[i] = kept(i) ? p[i] : 0.0f;  // and dV is scaled at the end
                 }
 #pragma unroll
                 for (int i = 0; i < 4; ++i) p_operand[k % 2][i] = pack_pair<T>(p[2 * i], p[2 * i + 1]);
@@ -178,15 +184,18 @@ struct backward_products {
             };
             const auto differentiate = [&](auto step) {
                 constexpr int k = step();
+                [[maybe_unused]] typename memory::drops::sixteen kept;
+                if constexpr (Score::dropout) kept = kept_of(k);
 #pragma unroll
                 for (int i = 2 * k; i < 2 * k + 2; ++i) {
                     const float2 delta = ptx::load_two_floats(statistics + 4 * queries + 32 * i);
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int at = 4 * i + e;
-                        float given = dp[at];
-                        if constexpr (Score::dropout) given = kept(at) ? given * c.numbers.keep_scale : 0.0f;
-                        dp[at] = probability(at) * (given - (e % 2 == 0 ? delta.x : delta.y));
+                        const float less = e % 2 == 0 ? delta.x : delta.y;
+                        float given = dp[at] - less;
+                        if constexpr (Score::dropout) given = fmaf(kept(at - 8 * k) ? dp[at] : 0.0f, c.numbers.keep_scale, -less);
+                        dp[at] = probability(at) * given;
                         if constexpr (!rule_type::plain) dp[at] *= rule.derivative(score[at]);
                     }
                 }
@@ -285,8 +294,8 @@ struct backward_products {
             if (b.tiles > 0) walk(b, dk, dv);
             ptx::barrier_wait(1, 128 * shape::groups);  // nobody reads dSᵀ any more
             if (lane() == 0) key_ring.free({});
-            write_rows(b, c.dv, c.dv_stride, dv, 1.0f, c.add_keys);
-            write_rows(b, c.dk, c.dk_stride, dk, rule_type::plain ? c.numbers.natural_scale : 1.0f, c.add_keys);
+            write_rows(b, c.dv, c.dv_stride, dv, Score::dropout ? c.numbers.keep_scale : 1.0f, c.add_keys);
+            write_rows(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys);
             __syncwarp();
             if (lane() == 0) work_ring.free({slot, 0});
         }

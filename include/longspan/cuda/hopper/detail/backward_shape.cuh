@@ -47,6 +47,8 @@ struct backward_memory {
     using query_tile = swizzled_tile<shape::queries, HeadDim>;
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
     using masks = mask_words<shape::keys, shape::queries>;
+    using drops = kept_columns<shape::keys, shape::queries>;
+    static constexpr int markers = Dropout && HeadDim == 64 ? 2 : 1;  ///< warps that make what a tile is marked with
     using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, of dO, and of who adds dQ
     using work_ring_type = pipeline::ring<2>;
     using single = pipeline::ring<1>;
@@ -54,7 +56,7 @@ struct backward_memory {
     static constexpr int keys = 0, values = keys + key_tile::size, queries = values + key_tile::size;
     static constexpr int d_out = queries + shape::slots * query_tile::size, map = d_out + shape::slots * query_tile::size;
     static constexpr int dq = map + shape::slots * map_tile::size, seen = dq + shape::groups * part, kept = seen + shape::slots * masks::size;
-    static constexpr int statistics = kept + (Dropout ? shape::slots * masks::size : 0), statistics_slot = shape::queries * 8;
+    static constexpr int statistics = kept + (Dropout ? shape::slots * drops::size : 0), statistics_slot = shape::queries * 8;
     static constexpr int query_ring = statistics + shape::slots * statistics_slot, mark_ring = query_ring + query_ring_type::size;
     static constexpr int d_out_ring = mark_ring + query_ring_type::size, dq_ring = d_out_ring + query_ring_type::size;
     static constexpr int key_ring = dq_ring + query_ring_type::size, work_ring = key_ring + single::size;
@@ -71,7 +73,7 @@ struct backward_memory {
     __device__ static constexpr query_tile query_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(queries + slot * query_tile::size)}; }
     __device__ static constexpr query_tile d_out_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(d_out + slot * query_tile::size)}; }
     __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
-    __device__ static constexpr masks kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * masks::size)}; }
+    __device__ static constexpr drops kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * drops::size)}; }
 };
 
 /// One call's arguments.

@@ -11,9 +11,9 @@
 
 namespace longspan::cuda::hopper {
 
-template <pattern Pattern, index HeadDim, class Score>
+template <pattern Pattern, index HeadDim, class Score, sums Sums>
 template <class Q, class K, class V, storage_format O>
-void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
+void attention<Pattern, HeadDim, Score, Sums>::forward(stream_ref stream, matrix_view<Q> queries, matrix_view<K> keys, matrix_view<V> values,
                                                  std::span<const attention_segment> segments, const pattern_values<arguments>& pattern_arguments,
                                                  const score_arguments& score_values, matrix_view<O> out, statistic_view<float> lse,
                                                  std::byte* workspace, bool merge) {
@@ -21,7 +21,7 @@ void attention<Pattern, HeadDim, Score>::forward(stream_ref stream, matrix_view<
     namespace base = longspan::cuda::detail;
     static_assert(base::same_storage<Q, K, V> && sizeof(Q) == 2, "hopper attention: queries, keys and values are stored alike, as bf16 or fp16");
     using T = std::remove_const_t<Q>;
-    using shape = forward_shape<int{HeadDim}>;
+    using shape = forward_shape<int{HeadDim}, Score::dropout>;
     using memory = forward_memory<int{HeadDim}, Score::dropout>;
     constexpr const char* op = "hopper attention forward";
     const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;

@@ -18,9 +18,9 @@
 namespace longspan::cuda::hopper::detail {
 
 template <class Pattern, int HeadDim, class Score, class T, class O>
-__global__ void __launch_bounds__(forward_shape<HeadDim>::threads, 1)
+__global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::threads, 1)
     attention_forward(const __grid_constant__ forward_call<O, typename Pattern::arguments> c) {
-    using shape = forward_shape<HeadDim>;
+    using shape = forward_shape<HeadDim, Score::dropout>;
     using memory = forward_memory<HeadDim, Score::dropout>;
     extern __shared__ __align__(1024) unsigned char shared[];
     const std::uint32_t base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));

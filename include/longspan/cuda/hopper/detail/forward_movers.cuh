@@ -12,7 +12,7 @@ namespace longspan::cuda::hopper::detail {
 /// The copying warp: block after block, queries, then keys of tile n + 1 before the values of tile n.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks, std::uint32_t base) {
-    using shape = forward_shape<HeadDim>;
+    using shape = forward_shape<HeadDim, Dropout>;
     using memory = forward_memory<HeadDim, Dropout>;
     using key_tile = typename memory::key_tile;
     const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full}, entry_ring{base + memory::entry_full};
@@ -104,7 +104,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
 /// A marking warp, number `worker` of those.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void mark_forward(const Call& c, const query_block* blocks, std::uint32_t base, int worker) {
-    using shape = forward_shape<HeadDim>;
+    using shape = forward_shape<HeadDim, Dropout>;
     using memory = forward_memory<HeadDim, Dropout>;
     const typename memory::tile_ring key_ring{base + memory::key_full}, entry_ring{base + memory::entry_full};
     const typename memory::work_ring work_ring{base + memory::work_full};
@@ -129,9 +129,8 @@ __device__ __forceinline__ void mark_forward(const Call& c, const query_block* b
                     });
                 }
                 if constexpr (Dropout) {
-                    const drop_source source{drop_key, static_cast<std::uint32_t>(s.document), static_cast<std::uint32_t>(b.head), c.numbers.drop_threshold};
-                    memory::kept_in(base, at.slot).template fill<shape::markers>(
-                        worker, [&](int row, int w) { return source.keys_of(first_query + row, s.key_position + first + 32 * w); });
+                    const drop_source source(drop_key, s.document, b.head, c.numbers.drop_threshold);
+                    memory::kept_in(base, at.slot).template fill<shape::markers>(source, first_query, s.key_position + first, worker);
                 }
                 __syncwarp();
             }

@@ -72,7 +72,7 @@ template <class Pattern, int HeadDim, class Score, class T, class Call>
 __device__ __forceinline__ void multiply_forward(const Call& c, const query_block& block, typename forward_memory<HeadDim, Score::dropout>::query_tile queries,
                                                  typename forward_memory<HeadDim, Score::dropout>::tile_ring::place& at_keys,
                                                  typename forward_memory<HeadDim, Score::dropout>::tile_ring::place& at_values, std::uint32_t base) {
-    using shape = forward_shape<HeadDim>;
+    using shape = forward_shape<HeadDim, Score::dropout>;
     using memory = forward_memory<HeadDim, Score::dropout>;
     using query_tile = typename memory::query_tile;
     using key_tile = typename memory::key_tile;
@@ -84,6 +84,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     float out[HeadDim / 2];
     std::uint32_t probability[shape::keys / 16][4];
     bool started = false;
+    [[maybe_unused]] typename memory::drops::lane_bits kept;
 
     const auto entry_of = [&] { return static_cast<int>(ptx::load_word(base + memory::tiles + 4 * at_keys.slot)); };
     const auto issue_scores = [&] {
@@ -104,7 +105,6 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     // Scores have come: the keys' slot is free once its bits are read.
     const auto raise = [&](int entry) {
         const lane_rows me;
-        typename memory::masks::lane_bits kept;
         if constexpr (Score::dropout) kept = memory::kept_in(base, at_keys.slot).of_lane(me.row, me.t);
         if constexpr (!decltype(tile)::rule_type::plain) {
             const attention_segment& s = block.s;
@@ -114,7 +114,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         __syncwarp();
         if (lane == 0) key_ring.free(at_keys);
         at_keys.advance();
-        return tile.raise(kept);
+        return tile.raise();
     };
 
     key_ring.wait_full(at_keys);
@@ -125,7 +125,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         ptx::wait_products<0>();
         ptx::pin(tile.score);
         raise(entry);
-        tile.template pack<T>(probability);
+        tile.template pack<T>(probability, kept);
         key_ring.wait_full(at_keys);
         while (true) {
             entry = entry_of();
@@ -147,7 +147,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
             ptx::pin(out);
             if (lane == 0) value_ring.free(at_values);
             at_values.advance();
-            tile.template pack<T>(probability);
+            tile.template pack<T>(probability, kept);
             if (moved) tile.shrink_rows(out);
         }
         value_ring.wait_full(at_values);

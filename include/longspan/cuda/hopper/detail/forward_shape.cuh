@@ -20,10 +20,11 @@ namespace longspan::cuda::hopper::detail {
 
 using longspan::cuda::detail::score_numbers, longspan::cuda::detail::store_pair;
 
-template <int HeadDim>
+template <int HeadDim, bool Dropout>
 struct forward_shape {
-    // Narrow heads spend as long on exponentials as on products: a third warpgroup keeps both busy.
-    static constexpr int groups = HeadDim == 64 ? 3 : 2, queries = 64 * groups;  ///< warpgroups that multiply, and their queries
+    // Narrow heads spend as long on exponentials as on products: a third warpgroup keeps both busy, unless numbers have to be drawn, for
+    // which it leaves too few registers.
+    static constexpr int groups = HeadDim == 64 && !Dropout ? 3 : 2, queries = 64 * groups;  ///< warpgroups that multiply, and their queries
     static constexpr int keys = HeadDim == 256 ? 64 : 128;      ///< of a tile: wide heads leave registers for 64
     static constexpr int threads = 128 * (groups + 1), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
@@ -41,16 +42,17 @@ struct query_block {
 
 template <int HeadDim, bool Dropout>
 struct forward_memory {
-    using shape = forward_shape<HeadDim>;
+    using shape = forward_shape<HeadDim, Dropout>;
     using query_tile = swizzled_tile<64, HeadDim>;
     using key_tile = swizzled_tile<shape::keys, HeadDim>;
     using masks = mask_words<shape::queries, shape::keys>;
+    using drops = kept_rows<shape::queries, shape::keys>;
     using work_ring = pipeline::ring<shape::query_slots>;
     using tile_ring = pipeline::ring<shape::slots>;
     static constexpr int queries_size = shape::groups * query_tile::size;
     static constexpr int queries = 0, keys = shape::query_slots * queries_size, values = keys + shape::slots * key_tile::size;
     static constexpr int seen = values + shape::slots * key_tile::size, kept = seen + shape::slots * masks::size;
-    static constexpr int key_full = kept + (Dropout ? shape::slots * masks::size : 0), value_full = key_full + tile_ring::size;
+    static constexpr int key_full = kept + (Dropout ? shape::slots * drops::size : 0), value_full = key_full + tile_ring::size;
     static constexpr int entry_full = value_full + tile_ring::size, work_full = entry_full + tile_ring::size;
     static constexpr int ragged = work_full + work_ring::size, tiles = ragged + 8, blocks = tiles + 4 * shape::slots;
     static constexpr int size = blocks + shape::query_slots * int{sizeof(query_block)};
@@ -60,7 +62,7 @@ struct forward_memory {
     __device__ static constexpr std::uint32_t key_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(keys + slot * key_tile::size); }
     __device__ static constexpr std::uint32_t value_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(values + slot * key_tile::size); }
     __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
-    __device__ static constexpr masks kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * masks::size)}; }
+    __device__ static constexpr drops kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * drops::size)}; }
 };
 
 /// One call's arguments.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <longspan/core/philox.hpp>
+#include <longspan/cuda/ptx/convert.cuh>
 #include <longspan/cuda/ptx/shared.cuh>
 #include <longspan/cuda/random_origin.hpp>
 #include <longspan/precision/format.hpp>
@@ -57,45 +58,157 @@ struct mask_words {
     }
 };
 
-/// Dropout's bits of one head: counters hold positions modulo 2^32, so 32 bits are enough for them.
+// What dropout keeps. A draw serves 16 keys of one query, from a multiple of 16 on; its bits stay where comparing four bytes at once
+// leaves them, that of key i at 8·(i mod 4) + i / 4, so that two draws share a word and a lane finds its own by one shift.
+
+/// Dropout's numbers of one head: counters hold positions modulo 2^32, so 32 bits are enough for them.
 struct drop_source {
     philox_key key;
-    std::uint32_t document, head, threshold;
+    std::uint32_t document, head;
+    std::uint32_t added, always;  ///< to each of four bytes: who is to be kept overflows; or all are kept
 
-    /// Keys [first_key, first_key + 32) of a query, a bit each. A draw serves 16 keys, from a multiple of 16 on.
-    __device__ __forceinline__ std::uint32_t keys_of(index query, index first_key) const {
-        const std::uint32_t group = static_cast<std::uint32_t>(floor_div(first_key, philox_group));
+    drop_source() = default;
+    __device__ __forceinline__ drop_source(const philox_key& key_, index document_, int head_, std::uint32_t threshold)
+        : key(key_), document(static_cast<std::uint32_t>(document_)), head(static_cast<std::uint32_t>(head_)), added((256 - threshold & 255) * 0x01010101u),
+          always(threshold == 0 ? ~0u : 0u) {}
+
+    /// Of queries [query, query + Queries): keys [first_key + 16·g, … + 16), for g < Groups.
+    template <int Queries, int Groups>
+    __device__ __forceinline__ void draw(index query, index first_key, std::uint32_t (&bits)[Queries][Groups]) const {
+        const std::uint32_t group = static_cast<std::uint32_t>(floor_div(first_key, philox_group)), at = static_cast<std::uint32_t>(query);
         const int skipped = static_cast<int>(first_key & (philox_group - 1));
-        std::uint64_t bits = 0;
-#pragma unroll 1
-        for (int i = 0; i < (skipped == 0 ? 2 : 3); ++i) bits |= static_cast<std::uint64_t>(sixteen(static_cast<std::uint32_t>(query), group + i)) << (16 * i);
-        return static_cast<std::uint32_t>(bits >> skipped);
-    }
-    /// Of queries [first_query, first_query + 32) the bits of one key would take a draw each: a warp draws for 16 keys at once, lane l
-    /// for query l, and hands out words by ballots. `take(key, word)` by the whole warp.
-    template <class Take>
-    __device__ __forceinline__ void queries_of(index first_query, index first_key, int keys, const Take& take) const {
-        const int lane = static_cast<int>(threadIdx.x) & 31, skipped = static_cast<int>(first_key & (philox_group - 1));
-        const std::uint32_t group = static_cast<std::uint32_t>(floor_div(first_key, philox_group));
-#pragma unroll 1
-        for (int i = 0; 16 * i < keys + skipped; ++i) {
-            const std::uint32_t mine = sixteen(static_cast<std::uint32_t>(first_query) + static_cast<std::uint32_t>(lane), group + i);
+        sixteen(at, group, bits);
+        if (skipped > 0) {
+            std::uint32_t more[Queries][1];
+            sixteen(at, group + Groups, more);
 #pragma unroll
-            for (int k = 0; k < 16; ++k) {
-                const std::uint32_t word = __ballot_sync(~0u, mine >> k & 1);
-                const int at = 16 * i + k - skipped;
-                if (at >= 0 && at < keys) take(at, word);
-            }
+            for (int q = 0; q < Queries; ++q)
+#pragma unroll
+                for (int g = 0; g < Groups; ++g) {
+                    const std::uint32_t next = g + 1 < Groups ? bits[q][(g + 1) % Groups] : more[q][0];
+                    bits[q][g] = spread((in_order(bits[q][g]) | in_order(next) << 16) >> skipped & 0xFFFFu);
+                }
         }
     }
 
 private:
-    __device__ __forceinline__ std::uint32_t sixteen(std::uint32_t query, std::uint32_t group) const {
-        const philox_block drawn = philox4x32(attention_map_counter(document, head, query, group), key);
-        std::uint32_t bits = 0;
+    /// All draws side by side, a round of each after the other: one alone would wait for its own products most of the time.
+    template <int Queries, int Groups>
+    __device__ __forceinline__ void sixteen(std::uint32_t query, std::uint32_t group, std::uint32_t (&bits)[Queries][Groups]) const {
+        philox_block drawn[Queries][Groups];
 #pragma unroll
-        for (int i = 0; i < 16; ++i) bits |= ((drawn.word[i / 4] >> (8 * (i % 4)) & 255u) >= threshold ? 1u : 0u) << i;
+        for (int q = 0; q < Queries; ++q)
+#pragma unroll
+            for (int g = 0; g < Groups; ++g) drawn[q][g] = attention_map_counter(document, head, query + q, group + g);
+        philox_key now = key;
+#pragma unroll 1
+        for (int round = 0; round < 10; ++round, now = next_key(now))
+#pragma unroll
+            for (int q = 0; q < Queries; ++q)
+#pragma unroll
+                for (int g = 0; g < Groups; ++g) philox_round(drawn[q][g], now);
+        // A byte of at least the threshold is kept: then byte + (256 − threshold) carries out of its eight bits.
+#pragma unroll
+        for (int q = 0; q < Queries; ++q)
+#pragma unroll
+            for (int g = 0; g < Groups; ++g) {
+                std::uint32_t kept = always & 0x0F0F0F0Fu;
+#pragma unroll
+                for (int w = 0; w < 4; ++w) {
+                    const std::uint32_t word = drawn[q][g].word[w], sum = (word & 0x7F7F7F7Fu) + (added & 0x7F7F7F7Fu);
+                    kept |= ((word & added) | ((word | added) & sum)) >> (7 - w) & 0x01010101u << w;
+                }
+                bits[q][g] = kept;
+            }
+    }
+    /// Exchanges rows and columns of 4 × 4 bits.
+    __device__ __forceinline__ static std::uint32_t transposed(std::uint32_t x) {
+        const std::uint32_t near = (x ^ x >> 3) & 0x0A0Au;
+        x ^= near ^ near << 3;
+        const std::uint32_t far = (x ^ x >> 6) & 0x00CCu;
+        return x ^ far ^ far << 6;
+    }
+    __device__ __forceinline__ static std::uint32_t in_order(std::uint32_t x) {
+        return transposed((x & 0xFu) | (x >> 4 & 0xF0u) | (x >> 8 & 0xF00u) | (x >> 12 & 0xF000u));
+    }
+    __device__ __forceinline__ static std::uint32_t spread(std::uint32_t x) {
+        x = transposed(x);
+        return (x & 0xFu) | (x & 0xF0u) << 4 | (x & 0xF00u) << 8 | (x & 0xF000u) << 12;
+    }
+};
+
+/// Of a tile whose rows are queries and columns keys: 32 keys of a query in a word.
+template <int Queries, int Keys>
+struct kept_rows {
+    using words = mask_words<Queries, Keys>;
+    static constexpr int size = words::size;
+
+    std::uint32_t base;
+
+    /// By `Workers` warps, of which this is number `worker`.
+    template <int Workers>
+    __device__ __forceinline__ void fill(const drop_source& from, index first_query, index first_key, int worker) const {
+        constexpr int parts = Keys / 64;
+        const int lane = static_cast<int>(threadIdx.x) & 31;
+#pragma unroll 1
+        for (int i = worker * 32 + lane; i < Queries * parts; i += 32 * Workers) {
+            std::uint32_t bits[1][4];
+            from.draw(first_query + i / parts, first_key + i % parts * 64, bits);
+            ptx::store(base + static_cast<std::uint32_t>(8 * i), make_uint2(bits[0][0] | bits[0][1] << 4, bits[0][2] | bits[0][3] << 4));
+        }
+    }
+    /// Rows `row` and row + 8, as mask_words::lane_bits.
+    struct lane_bits {
+        std::uint32_t word[2][words::per_row];
+        /// Both elements 2i and 2i + 1, as a mask of a pair of two-byte numbers.
+        __device__ __forceinline__ std::uint32_t of_pair(int i) const {
+            return ptx::halves_by_sign(word[i % 2][i / 8] << (7 - i / 2 % 4 * 2));
+        }
+    };
+    __device__ __forceinline__ lane_bits of_lane(int row, int t) const {
+        lane_bits bits;
+        const auto raw = words{base}.of_lane(row, 0);
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int w = 0; w < words::per_row; ++w) bits.word[h][w] = raw.word[h][w] >> (t % 2 * 16 + t / 2);
         return bits;
+    }
+};
+
+/// Of a tile whose rows are keys and columns queries: 16 keys of a query and the next in a word.
+template <int Keys, int Queries>
+struct kept_columns {
+    static constexpr int size = Keys / 16 * Queries * 2;
+
+    std::uint32_t base;
+
+    template <int Workers>
+    __device__ __forceinline__ void fill(const drop_source& from, index first_query, index first_key, int worker) const {
+        const int lane = static_cast<int>(threadIdx.x) & 31;
+#pragma unroll 1
+        for (int i = worker * 32 + lane; i < Queries / 2 * (Keys / 16); i += 32 * Workers) {
+            const int group = i / (Queries / 2), pair = i % (Queries / 2);
+            std::uint32_t bits[2][1];
+            from.draw(first_query + 2 * pair, first_key + 16 * group, bits);
+            ptx::store(base + static_cast<std::uint32_t>(4 * i), bits[0][0] | bits[1][0] << 4);
+        }
+    }
+    /// Elements 4j + 2h + e of sixteen queries: keys g and g + 8 of a warp's 16, queries 2t and 2t + 1 of each 8.
+    struct sixteen {
+        std::uint32_t word[2];
+        __device__ __forceinline__ bool operator()(int i) const { return word[i / 4] >> (i / 2 % 2 * 2 + i % 2 * 4) & 1; }
+    };
+    struct lane_place {
+        std::uint32_t at;
+        int shift;
+        __device__ __forceinline__ sixteen of(int k) const {
+            return {{ptx::load_word(at + static_cast<std::uint32_t>(k * 32)) >> shift, ptx::load_word(at + static_cast<std::uint32_t>(k * 32 + 16)) >> shift}};
+        }
+    };
+    /// `group`: of the warp's keys in the tile.
+    __device__ __forceinline__ lane_place of_lane(int group, int g, int t) const {
+        return {base + static_cast<std::uint32_t>((group * (Queries / 2) + t) * 4), g % 4 * 8 + g / 4};
     }
 };
 

@@ -52,9 +52,8 @@ struct score_tile {
 #pragma unroll
         for (int i = 0; i < Keys / 2; ++i) score[i] = seen(i) ? score[i] : nothing;
     }
-    /// Scores become probabilities, 0 where not kept; true where a peak of the warp moved, so that what was summed with it has to shrink.
-    template <class Bits>
-    __device__ __forceinline__ bool raise(const Bits& kept) {
+    /// Scores become probabilities; true where a peak of the warp moved, so that what was summed with it has to shrink.
+    __device__ __forceinline__ bool raise() {
         bool moved = false;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -84,19 +83,21 @@ struct score_tile {
                     float& x = score[4 * i + 2 * h + e];
                     x = ptx::exp2_fast(fmaf(x, factor, -from));
                     sum[e] += x;
-                    if constexpr (Score::dropout) x = kept(4 * i + 2 * h + e) ? x : 0.0f;
                 }
             total[h] = fmaf(total[h], shrink[h], sum[0] + sum[1]);
         }
         return moved;
     }
-    /// Rounds probabilities to the operand of the second product.
-    template <class F>
-    __device__ __forceinline__ void pack(std::uint32_t (&to)[Keys / 16][4]) const {
+    /// Rounds probabilities to the operand of the second product; 0 where not kept.
+    template <class F, class Kept>
+    __device__ __forceinline__ void pack(std::uint32_t (&to)[Keys / 16][4], [[maybe_unused]] const Kept& kept) const {
 #pragma unroll
         for (int k = 0; k < Keys / 16; ++k)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) to[k][i] = pack_pair<F>(score[8 * k + 2 * i], score[8 * k + 2 * i + 1]);
+            for (int i = 0; i < 4; ++i) {
+                to[k][i] = pack_pair<F>(score[8 * k + 2 * i], score[8 * k + 2 * i + 1]);
+                if constexpr (Score::dropout) to[k][i] &= kept.of_pair(4 * k + i);
+            }
     }
     template <int N>
     __device__ __forceinline__ void shrink_rows(float (&out)[N]) const {
