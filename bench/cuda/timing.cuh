@@ -30,7 +30,7 @@ public:
     explicit device_values(const std::vector<T>& values) : device_values(static_cast<index>(values.size())) {
         longspan::cuda::check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "bench");
     }
-    device_values(const device_values&) = delete;
+    device_values(device_values&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
     ~device_values() { cudaFree(data_); }
 
     [[nodiscard]] T* data() const { return data_; }
