@@ -5,8 +5,9 @@
 // O(live blocks) in both directions. All documents of a batch share the lists, in positions within the document; positions
 // beyond them see nothing and are seen by none.
 //
-// Memory: 4 bytes per live block and 8 per block of a side, twice. A tile keeps at most Intervals stretches of blocks; where
-// the lists have more, `any` closes the last gaps and `all` forgets the last stretches: correct, and tested element by element.
+// Memory: 4 bytes per live block and 8 per block of a side, twice. Hopper's kernels read the lists part by part, whatever their length.
+// Elsewhere a tile keeps at most Intervals stretches of blocks; where the lists have more, `any` closes the last gaps and `all` forgets
+// the last stretches: correct, and tested element by element.
 // Reference: FlexAttention's BlockMask, arXiv:2412.05496.
 #pragma once
 
@@ -20,16 +21,20 @@ struct block_rows {
     const std::int32_t* ids = nullptr;   ///< [offsets[count]]
     index count = 0;                     ///< rows
 
-    LONGSPAN_HD [[nodiscard]] constexpr bool sees(index row, std::int64_t id) const {
-        if (row < 0 || row >= count) return false;
-        index low = offsets[row], high = offsets[row + 1];
-        const index end = high;
+    /// Where in `ids` the first of a row's ids stands that is not below `id`; `low`: those before it are.
+    LONGSPAN_HD [[nodiscard]] constexpr index place_of(index row, std::int64_t id, index low) const {
+        index high = offsets[row + 1];
         while (low < high) {
             const index middle = low + (high - low) / 2;
             if (ids[middle] < id) low = middle + 1;
             else high = middle;
         }
-        return low < end && ids[low] == id;
+        return low;
+    }
+    LONGSPAN_HD [[nodiscard]] constexpr bool sees(index row, std::int64_t id) const {
+        if (row < 0 || row >= count) return false;
+        const index at = place_of(row, id, offsets[row]);
+        return at < offsets[row + 1] && ids[at] == id;
     }
 };
 
@@ -58,6 +63,7 @@ template <int Intervals>
 struct block_list_pattern {
     static_assert(Intervals >= 1, "block_list_of<I>: a tile keeps at least 1 stretch of blocks, so I is at least 1");
     using arguments = block_lists;
+    static constexpr int part = 4;  ///< stretches that a kernel holds at once where it walks the lists part by part
 
     LONGSPAN_HD [[nodiscard]] static constexpr bool contains(const block_lists& a, index, index query, index key) {
         return a.keys_of_query.sees(query / a.block, key / a.block);
@@ -67,6 +73,12 @@ struct block_list_pattern {
     }
     LONGSPAN_HD [[nodiscard]] static constexpr any_all<Intervals> queries(const block_lists& a, index, interval keys) {
         return seen(a.queries_of_key, a.block, keys);
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr seen_part<part> keys_from(const block_lists& a, index, interval queries, index from, index tile) {
+        return seen_from(a.keys_of_query, a.block, queries, from, tile);
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr seen_part<part> queries_from(const block_lists& a, index, interval keys, index from, index tile) {
+        return seen_from(a.queries_of_key, a.block, keys, from, tile);
     }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(const block_lists& a, index, index query, index first_key) {
         return bits(a.keys_of_query, query / a.block, a.block, first_key);
@@ -125,6 +137,40 @@ private:
         }
         if (behind > rows.count) result.all.count = 0;
         return result;
+    }
+    /// Block by block, each the next that any row sees: O(rows · log(ids)) for each, O(1) where one row is asked.
+    LONGSPAN_HD static constexpr seen_part<part> seen_from(const block_rows& rows, index block, interval run, index from, index tile) {
+        seen_part<part> seen{};
+        const index first = run.begin / block, behind = ceil_div(run.end, block), last = behind < rows.count ? behind : rows.count;
+        if (first >= last) return seen;
+        index low = rows.offsets[first];  // of the first row
+        for (index id = from > 0 ? from / block : 0;;) {
+            constexpr index none = no_end;
+            index next = none, alike = 0;
+            for (index row = first; row < last; ++row) {
+                const bool known = row == first && low < rows.offsets[row + 1] && rows.ids[low] >= id;
+                const index at = known ? low : rows.place_of(row, id, row == first ? low : rows.offsets[row]);
+                if (row == first) low = at;
+                if (at == rows.offsets[row + 1]) continue;
+                const index found = rows.ids[at];
+                alike = found < next ? 1 : found == next ? alike + 1 : alike;
+                next = found < next ? found : next;
+            }
+            if (next == none) return seen;
+            const interval positions{next * block, (next + 1) * block};
+            const bool all = alike == behind - first;
+            if (positions.begin >= from + tile && (full(seen.any, positions) || (all && full(seen.all, positions)))) {
+                seen.until = positions.begin;
+                return seen;
+            }
+            seen.any.template append<overflow::join>(positions);
+            if (all) seen.all.template append<overflow::drop>(positions);
+            id = next + 1;
+        }
+    }
+    /// Whether an interval behind the others has no room.
+    LONGSPAN_HD static constexpr bool full(const interval_set<part>& set, interval next) {
+        return set.count == part && next.begin > set.items[part - 1].end;
     }
     LONGSPAN_HD static constexpr std::uint32_t bits(const block_rows& rows, index row, index block, index first) {
         std::uint32_t word = 0;

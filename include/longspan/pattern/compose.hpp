@@ -72,10 +72,25 @@ struct both : detail::composed<A, B> {
         return A::query_bits(parts::left(a), d, key, first_query) & B::query_bits(parts::right(a), d, key, first_query);
     }
 
+    LONGSPAN_HD [[nodiscard]] static constexpr auto keys_from(const arguments& a, index d, interval queries, index from, index tile)
+        requires(listed_pattern<A> || listed_pattern<B>)
+    {
+        return meet(longspan::keys_from<A>(parts::left(a), d, queries, from, tile), longspan::keys_from<B>(parts::right(a), d, queries, from, tile));
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr auto queries_from(const arguments& a, index d, interval keys, index from, index tile)
+        requires(listed_pattern<A> || listed_pattern<B>)
+    {
+        return meet(longspan::queries_from<A>(parts::left(a), d, keys, from, tile), longspan::queries_from<B>(parts::right(a), d, keys, from, tile));
+    }
+
 private:
     template <int C, int D>
     LONGSPAN_HD static constexpr any_all<C + D - 1> meet(const any_all<C>& x, const any_all<D>& y) {
         return {intersect(x.any, y.any), intersect(x.all, y.all)};
+    }
+    template <int C, int D>
+    LONGSPAN_HD static constexpr seen_part<C + D - 1> meet(const seen_part<C>& x, const seen_part<D>& y) {
+        return {{intersect(x.any, y.any), intersect(x.all, y.all)}, x.until < y.until ? x.until : y.until};
     }
 };
 
@@ -121,10 +136,31 @@ struct either_of : detail::composed<A, B> {
         return longspan::uncovered_queries<A>(parts::left(a), d, longspan::uncovered_queries<B>(parts::right(a), d, queries));
     }
 
+    LONGSPAN_HD [[nodiscard]] static constexpr auto keys_from(const arguments& a, index d, interval queries, index from, index tile)
+        requires(listed_pattern<A> || listed_pattern<B>)
+    {
+        const auto seen_by = [&](interval run) {
+            return join(longspan::keys_from<A>(parts::left(a), d, run, from, tile), longspan::keys_from<B>(parts::right(a), d, run, from, tile));
+        };
+        return with_rest(seen_by, queries, uncovered_queries(a, d, queries));
+    }
+    LONGSPAN_HD [[nodiscard]] static constexpr auto queries_from(const arguments& a, index d, interval keys, index from, index tile)
+        requires(listed_pattern<A> || listed_pattern<B>)
+    {
+        const auto seen_by = [&](interval run) {
+            return join(longspan::queries_from<A>(parts::left(a), d, run, from, tile), longspan::queries_from<B>(parts::right(a), d, run, from, tile));
+        };
+        return with_rest(seen_by, keys, uncovered_keys(a, d, keys));
+    }
+
 private:
     template <int C, int D>
     LONGSPAN_HD static constexpr any_all<C + D> join(const any_all<C>& x, const any_all<D>& y) {
         return {unite(x.any, y.any), unite(x.all, y.all)};
+    }
+    template <int C, int D>
+    LONGSPAN_HD static constexpr seen_part<C + D> join(const seen_part<C>& x, const seen_part<D>& y) {
+        return {{unite(x.any, y.any), unite(x.all, y.all)}, x.until < y.until ? x.until : y.until};
     }
     // What all of a run see is what all of its uncovered part see.
     template <class SeenBy>
@@ -132,8 +168,13 @@ private:
         auto seen = seen_by(run);
         if (rest == run) return seen;
         seen.all = {};
-        if (rest.empty()) seen.all.append(everywhere);
-        else seen.all = seen_by(rest).all;
+        if (rest.empty()) {
+            seen.all.append(everywhere);
+        } else {
+            const auto of_rest = seen_by(rest);
+            seen.all = of_rest.all;
+            if constexpr (requires { seen.until; }) seen.until = seen.until < of_rest.until ? seen.until : of_rest.until;
+        }
         return seen;
     }
 };

@@ -106,6 +106,12 @@ struct any_all {
     interval_set<Capacity> any, all;
 };
 
+/// The beginning of an any_all that is too long to be held at once: what is seen of positions before `until`, from where it was asked for.
+template <int Capacity>
+struct seen_part : any_all<Capacity> {
+    index until = no_end;
+};
+
 /// Bits [begin, end) of a word that stands for positions first … first + 31.
 LONGSPAN_HD [[nodiscard]] constexpr std::uint32_t bits_of(interval positions, index first) {
     const auto below = [](index n) { return n <= 0 ? 0u : n >= 32 ? ~0u : (1u << n) - 1u; };

@@ -33,6 +33,10 @@ enum class tile_class : std::uint8_t { empty, partial, full };
 ///   uncovered_keys(a, d, keys)        the part of a run of keys that not every query sees
 ///   uncovered_queries(a, d, queries)  the part of a run of queries that do not see every key
 ///   complaint(a, documents)           a sentence on arguments that cannot be, or nullptr
+/// Optional, for patterns with more intervals than a kernel holds:
+///   keys_from(a, d, queries, from, tile)   seen_part over key positions from `from` on, that reaches as far as from + tile at least
+///   queries_from(a, d, keys, from, tile)   likewise over query positions
+/// Gaps may be closed, or `all` forget something, only before from + tile: whether a tile is live depends on nothing but the tile.
 template <class P>
 concept pattern = std::is_empty_v<P> && requires(const typename P::arguments& a, index n, interval run) {
     requires std::is_trivially_copyable_v<typename P::arguments>;
@@ -55,6 +59,25 @@ template <pattern P>
 inline constexpr int key_capacity = decltype(P::keys(typename P::arguments{}, 0, interval{}))::capacity;
 template <pattern P>
 inline constexpr int query_capacity = decltype(P::queries(typename P::arguments{}, 0, interval{}))::capacity;
+
+/// A pattern whose sets come in parts.
+template <class P>
+concept listed_pattern = pattern<P> && requires(const typename P::arguments& a, index n, interval run) {
+    P::keys_from(a, n, run, n, n).until;
+    P::queries_from(a, n, run, n, n).until;
+};
+
+/// The sets of P from a place on; of a pattern that has them whole, the whole.
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr auto keys_from(const typename P::arguments& a, index document, interval queries, index from, index tile) {
+    if constexpr (listed_pattern<P>) return P::keys_from(a, document, queries, from, tile);
+    else return seen_part<key_capacity<P>>{P::keys(a, document, queries)};
+}
+template <pattern P>
+LONGSPAN_HD [[nodiscard]] constexpr auto queries_from(const typename P::arguments& a, index document, interval keys, index from, index tile) {
+    if constexpr (listed_pattern<P>) return P::queries_from(a, document, keys, from, tile);
+    else return seen_part<query_capacity<P>>{P::queries(a, document, keys)};
+}
 
 /// The part of a run of keys that P does not show to every query; the whole run for patterns that do not say.
 template <pattern P>

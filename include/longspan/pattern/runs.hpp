@@ -5,6 +5,8 @@
 // tiles, 32 bytes per interval of the pattern's capacity.
 #pragma once
 
+#include <type_traits>
+
 #include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
@@ -19,29 +21,35 @@ struct tile_run {
 };
 
 /// Walks the live tiles of a range: tile i holds positions [range.begin + i·tile, … + tile), the last cut at range.end. Positions are
-/// kept relative to the range: as `int` they cost a kernel half the registers, for ranges shorter than 2^31.
-template <int Capacity, class Position = index>
+/// kept relative to the range: as `int` they cost a kernel half the registers, for ranges shorter than 2^31. InParts: sets end
+/// somewhere, and so do the runs.
+template <int Capacity, class Position = index, bool InParts = false>
 class run_walk {
 public:
     constexpr run_walk() = default;
     /// `settled`: tiles before this one are not walked.
-    LONGSPAN_HD constexpr run_walk(const any_all<Capacity>& seen, interval range, index tile, index settled = 0)
+    LONGSPAN_HD constexpr run_walk(const any_all<Capacity>& seen, interval range, index tile, index settled = 0, [[maybe_unused]] index until = no_end)
         : length_(static_cast<Position>(range.empty() ? 0 : range.length())), tile_(static_cast<Position>(tile)),
           next_tile_(static_cast<Position>(settled)), any_count_(seen.any.count), all_count_(seen.all.count) {
         const auto within = [&](index at) { return static_cast<Position>(at <= range.begin ? 0 : at >= range.end ? range.length() : at - range.begin); };
         for (int i = 0; i < any_count_; ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
         for (int i = 0; i < all_count_; ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
+        if constexpr (InParts) known_ = floor_of(within(until));
     }
 
     /// Tiles before this one are walked, or hold nothing.
     LONGSPAN_HD [[nodiscard]] constexpr index settled() const { return next_tile_; }
+    /// Whether all tiles are settled, not only those that the sets tell of.
+    LONGSPAN_HD [[nodiscard]] constexpr bool done() const { return next_tile_ >= count(); }
 
     /// The next run; false behind the last.
     LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
         while (any_next_ < any_count_ && next_tile_ * tile_ >= any_[any_next_].end) ++any_next_;
-        if (any_next_ == any_count_) return false;
-        const Position first = larger(next_tile_, floor_of(any_[any_next_].begin));
-        if (first >= count()) return false;
+        const Position first = any_next_ == any_count_ ? count() : larger(next_tile_, floor_of(any_[any_next_].begin));
+        if (first >= known()) {
+            if constexpr (InParts) next_tile_ = known();
+            return false;
+        }
 
         // The next stretch of whole tiles inside one interval of `all`.
         Position whole_first = count(), whole_last = count();
@@ -60,6 +68,7 @@ public:
             }
             run = {first, last < whole_first ? last : whole_first, tile_class::partial};
         }
+        if constexpr (InParts) run.last = run.last < known() ? run.last : known();
         next_tile_ = static_cast<Position>(run.last);
         return true;
     }
@@ -73,6 +82,13 @@ private:
     Position next_tile_ = 0;  ///< tiles before this one are settled
     int any_count_ = 0, all_count_ = 0;
     int any_next_ = 0, all_next_ = 0;  ///< the first intervals that may still matter
+    struct nothing {};
+    std::conditional_t<InParts, Position, nothing> known_{};  ///< tiles before this one are what the sets tell of
+
+    LONGSPAN_HD constexpr Position known() const {
+        if constexpr (InParts) return known_;
+        else return count();
+    }
 
     LONGSPAN_HD static constexpr Position larger(Position a, Position b) { return a > b ? a : b; }
     // Every tile that an interval's end lies behind is touched or whole, however short the last one is.
@@ -98,6 +114,59 @@ LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>, Position> query_
                                                                                      interval query_range, index tile) {
     if (keys.empty() || query_range.empty()) return {};
     return {P::queries(a, document, keys), query_range, tile};
+}
+
+/// The same of a listed pattern, part by part: the next part is looked up where one ends. Forward: key tiles of a run of queries.
+template <listed_pattern P, bool Forward, class Position = index>
+class listed_walk {
+public:
+    /// `a` stays where it is for as long as this.
+    LONGSPAN_HD constexpr listed_walk(const typename P::arguments& a, index document, interval own, interval range, index tile, index settled = 0)
+        : arguments_(&a), document_(document), own_(own), range_(range), tile_(tile) {
+        if (!own.empty() && !range.empty()) look_up(settled);
+    }
+    LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
+        while (!part_.next(run)) {
+            if (part_.done()) return false;
+            look_up(part_.settled());
+        }
+        return true;
+    }
+
+private:
+    LONGSPAN_HD constexpr auto seen_from(index from) const {
+        if constexpr (Forward) return P::keys_from(*arguments_, document_, own_, from, tile_);
+        else return P::queries_from(*arguments_, document_, own_, from, tile_);
+    }
+    static constexpr int capacity = [] {
+        if constexpr (Forward) return decltype(P::keys_from(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
+        else return decltype(P::queries_from(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
+    }();
+
+    const typename P::arguments* arguments_;
+    index document_;
+    interval own_, range_;
+    index tile_;
+    run_walk<capacity, Position, true> part_{};
+
+    LONGSPAN_HD constexpr void look_up(index settled) {
+        const auto seen = seen_from(range_.begin + settled * tile_);
+        part_ = {seen, range_, tile_, settled, seen.until};
+    }
+};
+
+/// key_runs or query_runs from tile `settled` on, part by part where the pattern is listed.
+template <pattern P, bool Forward, class Position = index>
+LONGSPAN_HD [[nodiscard]] constexpr auto runs_from(const typename P::arguments& a, index document, interval own, interval range, index tile, index settled = 0) {
+    if constexpr (listed_pattern<P>) {
+        return listed_walk<P, Forward, Position>(a, document, own, range, tile, settled);
+    } else if constexpr (Forward) {
+        if (own.empty() || range.empty()) return run_walk<key_capacity<P>, Position>{};
+        return run_walk<key_capacity<P>, Position>{P::keys(a, document, own), range, tile, settled};
+    } else {
+        if (own.empty() || range.empty()) return run_walk<query_capacity<P>, Position>{};
+        return run_walk<query_capacity<P>, Position>{P::queries(a, document, own), range, tile, settled};
+    }
 }
 
 /// Calls f(tile_run) for each run of live key tiles, in order.
