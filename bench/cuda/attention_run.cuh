@@ -89,7 +89,8 @@ pair_count pairs_of(const lengths& documents, const typename Pattern::arguments&
         const index n = documents[static_cast<std::size_t>(d)];
         for (index q = 0; q < n; q += tile) {
             const index end = q + tile < n ? q + tile : n;
-            longspan::for_each_run<Pattern>(arguments, d, {q, end}, {0, n}, tile, [&](const longspan::tile_run& run) {
+            auto walk = longspan::runs_from<Pattern, true>(arguments, d, {q, end}, {0, n}, tile);
+            for (longspan::tile_run run; walk.next(run);) {
                 count.visited += static_cast<double>((run.last - run.first) * tile * tile);
                 for (index k = run.first * tile; k < n && k < run.last * tile; k += tile) {
                     const index here = k + tile < n ? tile : n - k;
@@ -103,7 +104,7 @@ pair_count pairs_of(const lengths& documents, const typename Pattern::arguments&
                             count.live += __builtin_popcount(bits);
                         }
                 }
-            });
+            }
         }
     }
     return count;

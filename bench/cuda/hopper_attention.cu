@@ -44,7 +44,7 @@ void prefixes(const char* name) {
 /// 128 × 128 blocks, of which a fifth are seen, anywhere.
 void lists(const char* name) {
     constexpr index count = 512;
-    using P = block_list_pattern<160>;
+    using P = block_list_pattern<16>;
     std::vector<index> offsets{0}, back_offsets(count + 1);
     std::vector<std::int32_t> ids;
     for (index r = 0; r < count; ++r) {

@@ -25,8 +25,9 @@ struct asked_of_attention {
     }
     /// Arguments as the device reads them, and as the host does.
     template <longspan::pattern P>
-    static void pattern(P, unsigned seed, const typename P::arguments& on_device = {}, const typename P::arguments& on_host = {}) {
-        Problem<P, HeadDim, longspan::score<>, bf16> p(documents(lengths()), 4, 2, seed, on_device, on_host);
+    static void pattern(P, unsigned seed, const typename P::arguments& on_device = {}, const typename P::arguments& on_host = {},
+                        const std::vector<index>& documents_ = lengths(), index heads = 4, index key_heads = 2) {
+        Problem<P, HeadDim, longspan::score<>, bf16> p(documents(documents_), heads, key_heads, seed, on_device, on_host);
         p.forward(), p.backward();
         const attention_results first = p.results();
         check_accuracy(first, p.exact(), p.unfused(), 1e-5);
@@ -52,22 +53,34 @@ struct asked_of_attention {
         static constexpr auto map = block_map_of<32, 13>([](index q, index k) { return k <= q && (k == 0 || (q * 7 + k * 3) % 5 < 2); });
         pattern(blocks<map>, 6);
     }
-    static void lists() {
+    /// `sees(row, column)` of so many blocks of 32, as both sides read it.
+    template <class Sees>
+    static void listed(index blocks, unsigned seed, const Sees& sees, const std::vector<index>& documents_ = lengths(), index heads = 4, index key_heads = 2) {
         using namespace longspan;
-        // Row r sees every third block up to itself, and no block at all where r is 4.
-        std::vector<index> offsets{0}, back_offsets(14);
+        std::vector<index> offsets{0}, back_offsets(static_cast<std::size_t>(blocks + 1));
         std::vector<std::int32_t> ids;
-        for (index r = 0; r < 13; ++r) {
-            for (index b = r % 3; b <= r && r != 4; b += 3) ids.push_back(static_cast<std::int32_t>(b));
+        for (index r = 0; r < blocks; ++r) {
+            for (index b = 0; b < blocks; ++b) {
+                if (sees(r, b)) ids.push_back(static_cast<std::int32_t>(b));
+            }
             offsets.push_back(static_cast<index>(ids.size()));
         }
         std::vector<std::int32_t> back_ids(ids.size());
-        const block_lists here{32, {offsets.data(), ids.data(), 13}, transpose({offsets.data(), ids.data(), 13}, 13, back_offsets.data(), back_ids.data())};
+        const block_rows given{offsets.data(), ids.data(), blocks};
+        const block_lists here{32, given, transpose(given, blocks, back_offsets.data(), back_ids.data())};
         REQUIRE(complaint<block_list_pattern<4>>(here, 0) == nullptr);
         const device_array<index> d_offsets(offsets), d_back_offsets(back_offsets);
         const device_array<std::int32_t> d_ids(ids), d_back_ids(back_ids);
-        const block_lists there{32, {d_offsets.data(), d_ids.data(), 13}, {d_back_offsets.data(), d_back_ids.data(), 13}};
-        pattern(block_list_of<4>, 7, there, here);
+        const block_lists there{32, {d_offsets.data(), d_ids.data(), blocks}, {d_back_offsets.data(), d_back_ids.data(), blocks}};
+        pattern(block_list_of<4>, seed, there, here, documents_, heads, key_heads);
+    }
+    static void lists() {
+        // Row r sees every third block up to itself, and no block at all where r is 4.
+        listed(13, 7, [](index r, index b) { return b <= r && b % 3 == r % 3 && r != 4; });
+    }
+    /// The first keys are seen whole and in part by turns, by more than a hundred tiles of queries.
+    static void long_lists() {
+        listed(210, 8, [](index r, index b) { return b == r || (b < 4 && (r / 2 % 2 == 0 || b == r % 4)); }, {6700}, 1, 1);
     }
     /// A pattern's numbers may stand in device memory and change between calls.
     static void later_numbers() {

@@ -144,20 +144,19 @@ private:
         const index first = run.begin / block, behind = ceil_div(run.end, block), last = behind < rows.count ? behind : rows.count;
         if (first >= last) return seen;
         index low = rows.offsets[first];  // of the first row
-        for (index id = from > 0 ? from / block : 0;;) {
-            constexpr index none = no_end;
-            index next = none, alike = 0;
+        for (auto id = static_cast<std::int32_t>(from > 0 ? from / block : 0);;) {
+            std::int32_t next = -1, alike = 0;
             for (index row = first; row < last; ++row) {
                 const bool known = row == first && low < rows.offsets[row + 1] && rows.ids[low] >= id;
                 const index at = known ? low : rows.place_of(row, id, row == first ? low : rows.offsets[row]);
                 if (row == first) low = at;
                 if (at == rows.offsets[row + 1]) continue;
-                const index found = rows.ids[at];
-                alike = found < next ? 1 : found == next ? alike + 1 : alike;
-                next = found < next ? found : next;
+                const std::int32_t found = rows.ids[at];
+                alike = next < 0 || found < next ? 1 : found == next ? alike + 1 : alike;
+                next = next < 0 || found < next ? found : next;
             }
-            if (next == none) return seen;
-            const interval positions{next * block, (next + 1) * block};
+            if (next < 0) return seen;
+            const interval positions{next * block, (next + index{1}) * block};
             const bool all = alike == behind - first;
             if (positions.begin >= from + tile && (full(seen.any, positions) || (all && full(seen.all, positions)))) {
                 seen.until = positions.begin;

@@ -79,6 +79,18 @@ LONGSPAN_HD [[nodiscard]] constexpr auto queries_from(const typename P::argument
     else return seen_part<query_capacity<P>>{P::queries(a, document, keys)};
 }
 
+/// Whether any of `own` sees one of these positions, as a walk over tiles of so many finds: key positions if Forward.
+template <pattern P, bool Forward>
+LONGSPAN_HD [[nodiscard]] constexpr bool touches(const typename P::arguments& a, index document, interval own, interval tile) {
+    const auto seen = [&] {
+        if constexpr (Forward) return keys_from<P>(a, document, own, tile.begin, tile.length()).any;
+        else return queries_from<P>(a, document, own, tile.begin, tile.length()).any;
+    }();
+    bool touched = false;
+    for (int i = 0; i < seen.count; ++i) touched = touched || !overlap(seen.items[i], tile).empty();
+    return touched;
+}
+
 /// The part of a run of keys that P does not show to every query; the whole run for patterns that do not say.
 template <pattern P>
 LONGSPAN_HD [[nodiscard]] constexpr interval uncovered_keys(const typename P::arguments& a, index document, interval keys) {

@@ -116,43 +116,42 @@ LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>, Position> query_
     return {P::queries(a, document, keys), query_range, tile};
 }
 
+namespace detail {
+
+template <listed_pattern P, bool Forward>
+LONGSPAN_HD constexpr auto seen_from(const typename P::arguments& a, index document, interval own, index from, index tile) {
+    if constexpr (Forward) return P::keys_from(a, document, own, from, tile);
+    else return P::queries_from(a, document, own, from, tile);
+}
+
+}  // namespace detail
+
 /// The same of a listed pattern, part by part: the next part is looked up where one ends. Forward: key tiles of a run of queries.
 template <listed_pattern P, bool Forward, class Position = index>
 class listed_walk {
 public:
     /// `a` stays where it is for as long as this.
     LONGSPAN_HD constexpr listed_walk(const typename P::arguments& a, index document, interval own, interval range, index tile, index settled = 0)
-        : arguments_(&a), document_(document), own_(own), range_(range), tile_(tile) {
-        if (!own.empty() && !range.empty()) look_up(settled);
-    }
+        : arguments_(&a), document_(document), own_(own), range_(own.empty() ? interval{} : range), tile_(tile),
+          part_({}, range_, tile, settled, range_.begin + settled * tile) {}
+
     LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
         while (!part_.next(run)) {
             if (part_.done()) return false;
-            look_up(part_.settled());
+            const auto seen = detail::seen_from<P, Forward>(*arguments_, document_, own_, range_.begin + part_.settled() * tile_, tile_);
+            part_ = {seen, range_, tile_, part_.settled(), seen.until};
         }
         return true;
     }
 
 private:
-    LONGSPAN_HD constexpr auto seen_from(index from) const {
-        if constexpr (Forward) return P::keys_from(*arguments_, document_, own_, from, tile_);
-        else return P::queries_from(*arguments_, document_, own_, from, tile_);
-    }
-    static constexpr int capacity = [] {
-        if constexpr (Forward) return decltype(P::keys_from(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
-        else return decltype(P::queries_from(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
-    }();
+    static constexpr int capacity = decltype(detail::seen_from<P, Forward>(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
 
     const typename P::arguments* arguments_;
     index document_;
     interval own_, range_;
     index tile_;
-    run_walk<capacity, Position, true> part_{};
-
-    LONGSPAN_HD constexpr void look_up(index settled) {
-        const auto seen = seen_from(range_.begin + settled * tile_);
-        part_ = {seen, range_, tile_, settled, seen.until};
-    }
+    run_walk<capacity, Position, true> part_;
 };
 
 /// key_runs or query_runs from tile `settled` on, part by part where the pattern is listed.

@@ -15,6 +15,7 @@ TEST_CASE("hopper attention: windows, and windows with global keys") {
 TEST_CASE("hopper attention: prefixes, read from device memory") { asked::prefixes(); }
 TEST_CASE("hopper attention: patterns whose sides disagree about empty tiles") { asked::sides(); }
 TEST_CASE("hopper attention: lists of blocks in device memory") { asked::lists(); }
+TEST_CASE("hopper attention: lists with more runs than a block of keys has room for") { asked::long_lists(); }
 TEST_CASE("hopper attention: a pattern's numbers may stand in device memory and change between calls") { asked::later_numbers(); }
 
 }  // namespace cuda_test

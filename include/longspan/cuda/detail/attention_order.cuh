@@ -53,13 +53,11 @@ inline constexpr bool agreed = agreement_of<P> != agreement::none;
 /// Whether sums may rise from the first block of keys to the last, each block walking its queries from the last to the first, rather
 /// than the other way round: where every query sees all the keys that lie before some place, the first blocks of keys have the
 /// longest walks, and may then begin first, which keeps the end of a launch short. But blocks that begin together then all come to
-/// the same queries, so it pays only where a walk takes the heads of a group by turns.
+/// the same queries, so it pays only where a walk takes the heads of a group by turns. In a band, neighbours tell who comes before.
 template <class P>
 inline constexpr bool rising = std::is_same_v<P, full_pattern> || std::is_same_v<P, causal_pattern>;
 template <class A, class B>
 inline constexpr bool rising<both<A, B>> = rising<A> && rising<B>;
-template <class A, class B>
-inline constexpr bool rising<either_of<A, B>> = rising<A> && rising<B>;
 
 /// Who adds to a block of queries before a block of keys does, and whether anyone does after it.
 struct turn {

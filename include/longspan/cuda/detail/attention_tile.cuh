@@ -100,15 +100,19 @@ struct run_list {
         int first, last, partial;
     } runs[most];
     int count;
+    bool more;  ///< a listed pattern's runs found no room
 
-    /// By one thread.
-    template <class Position>
-    __device__ __forceinline__ void fill(run_walk<Capacity, Position> walk) {
-        int n = 0;
-        for (tile_run run; walk.next(run); ++n) {
-            runs[n] = {static_cast<int>(run.first), static_cast<int>(run.last), run.kind == tile_class::partial};
+    /// By one thread; the tiles that were walked.
+    template <class Walk>
+    __device__ __forceinline__ int fill(Walk walk) {
+        int n = 0, tiles = 0;
+        more = false;
+        for (tile_run run; walk.next(run); tiles += static_cast<int>(run.last - run.first)) {
+            if (n < most) runs[n++] = {static_cast<int>(run.first), static_cast<int>(run.last), run.kind == tile_class::partial};
+            else more = true;
         }
         count = n;
+        return tiles;
     }
 };
 

@@ -64,7 +64,7 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
     } else {
         using T = std::remove_const_t<Q>;
         using shape = backward_shape<width>;
-        using memory = backward_memory<width, query_capacity<Pattern>, Score::dropout>;
+        using memory = backward_memory<width, run_capacity<Pattern>, Score::dropout>;
         constexpr const char* op = "hopper attention backward";
         const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;
         expect_view(op, "d_out", d_out, queries.rows, queries.columns, 16);

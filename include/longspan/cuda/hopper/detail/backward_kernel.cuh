@@ -19,7 +19,7 @@ template <class Pattern, int HeadDim, class Score, sums Sums, class T, class D>
 __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
     attention_backward(const __grid_constant__ backward_call<D, typename Pattern::arguments> c) {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Score::dropout>;
+    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Score::dropout>;
     using call = backward_call<D, typename Pattern::arguments>;
     extern __shared__ __align__(1024) unsigned char shared[];
     const std::uint32_t base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));

@@ -25,46 +25,26 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
 
 /// Whether block `number` of keys walks a tile of queries.
 template <class Pattern, class Shape, class Call, class Block>
-__device__ __forceinline__ bool walks_tile(const Call& c, const Block& b, int number, int tile) {
+__device__ __forceinline__ bool walks_tile(const Call& c, const Block& b, int number, interval queries) {
     const index first = static_cast<index>(number) * Shape::keys, left = b.s.key_count - first;
     const interval keys{b.s.key_position + first, b.s.key_position + first + (left < Shape::keys ? left : Shape::keys)};
-    auto walk = query_runs<Pattern, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, Shape::queries);
-    for (tile_run run; walk.next(run);) {
-        if (tile < run.last) return tile >= run.first;
-    }
-    return false;
+    return touches<Pattern, false>(c.arguments(), b.s.ordinal, keys, queries);
 }
 
-/// The block that adds to these queries before block b does: the next one below where sums rise, else the next one above; -1: none.
-/// -2: block b does not add itself.
+/// The block that adds to these queries before block b does, the next one above; -1: none. -2: block b does not add itself.
 template <class Pattern, class Shape, class Call, class Block>
-__device__ __forceinline__ int block_before(const Call& c, const Block& b, int tile, interval queries) {
+__device__ __forceinline__ int block_before(const Call& c, const Block& b, interval queries) {
     constexpr bool agreed = longspan::cuda::detail::agreed<Pattern>;
-    const auto seen = Pattern::keys(c.arguments(), b.s.ordinal, queries).any;
-    const int blocks = static_cast<int>(ceil_div(b.s.key_count, index{Shape::keys}));
-    const auto block_of = [&](index position) {
-        const index at = position - b.s.key_position;
-        return at <= 0 ? 0 : at >= b.s.key_count ? blocks : static_cast<int>(at / Shape::keys);
-    };
-    int found = -1;
+    const interval keys{b.s.key_position, b.s.key_position + b.s.key_count};
+    auto walk = runs_from<Pattern, true, int>(c.arguments(), b.s.ordinal, queries, keys, Shape::keys, b.number);
     bool own = agreed;
-    for (int k = 0; k < seen.count; ++k) {
-        const interval x = seen.items[c.rising ? seen.count - 1 - k : k];
-        const int begin = block_of(x.begin), end = x.end <= b.s.key_position ? 0 : block_of(x.end - 1) + 1, last = end < blocks ? end : blocks;
-        own = own || (b.number >= begin && b.number < last);
-        if (found >= 0) continue;
-        if (c.rising) {
-            for (int i = (last < b.number ? last : b.number) - 1; i >= begin && found < 0; --i) {
-                if (agreed || walks_tile<Pattern, Shape>(c, b, i, tile)) found = i;
-            }
-        } else {
-            for (int i = begin > b.number ? begin : b.number + 1; i < last && found < 0; ++i) {
-                if (agreed || walks_tile<Pattern, Shape>(c, b, i, tile)) found = i;
-            }
+    for (tile_run run; walk.next(run);) {
+        own = own || run.first == b.number;
+        for (int i = static_cast<int>(run.first) > b.number ? static_cast<int>(run.first) : b.number + 1; i < run.last; ++i) {
+            if (agreed || walks_tile<Pattern, Shape>(c, b, i, queries)) return own ? i : -2;
         }
-        if (agreed && found >= 0) break;
     }
-    return own ? found : -2;
+    return own ? -1 : -2;
 }
 
 /// Enters the next block of work, or the end; by a whole warp.
@@ -84,14 +64,13 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader)
         if (leader) b.number = block.block, b.first_row = static_cast<index>(block.block) * shape::keys;
     }
     __syncwarp();
-    if (lane < 2) {  // one lane for its own runs, one for the neighbour's
+    constexpr bool asks_neighbour = longspan::cuda::detail::agreed<Pattern>;
+    if (lane < (asks_neighbour ? 2 : 1)) {  // one lane for its own runs, one for the neighbour's
         const index first = b.first_row + (lane == 0 ? 0 : c.rising ? -shape::keys : shape::keys), left = b.s.key_count - first;
         const interval keys{b.s.key_position + first, b.s.key_position + (first < 0 ? first : first + (left < shape::keys ? left : shape::keys))};
-        auto& list = lane == 0 ? b.runs : b.neighbour;
-        list.fill(query_runs<Pattern, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries));
+        auto walk = runs_from<Pattern, false, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries);
+        const int tiles = (lane == 0 ? b.runs : b.neighbour).fill(walk);
         if (lane == 0) {
-            int tiles = 0;
-            for (int i = 0; i < list.count; ++i) tiles += list.runs[i].last - list.runs[i].first;
             b.live_keys = static_cast<int>(left < shape::keys ? left : shape::keys);
             b.tiles = tiles * c.group;
         }
@@ -102,7 +81,7 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader)
 /// The copying warp.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base) {
-    constexpr int capacity = query_capacity<Pattern>;
+    constexpr int capacity = run_capacity<Pattern>;
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, capacity, Dropout>;
     using key_tile = typename memory::key_tile;
@@ -153,7 +132,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
             }
             at_keys.advance();
         }
-        for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+        for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool) {
             const index first = static_cast<index>(tile) * shape::queries, left = b.s.query_count - first;
             const int row = static_cast<int>(b.s.query_begin + first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
             const auto copy = [&](const auto& ring, auto& at, const CUtensorMap* map, query_tile to) {
@@ -190,7 +169,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base) {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
+    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
     constexpr int share = shape::queries / 32;  // words of a row, and queries of a lane
     const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
@@ -204,7 +183,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
         work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
         const auto& b = memory::block(works & 1);
         if (b.key_head < 0) return;
-        for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool partial) {
+        for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool partial) {
             const pipeline::ring_place<2> at{static_cast<int>(tiles & 1), tiles >> 1 & 1};
             ++tiles;
             const int lane = ptx::thread_x() & 31;  // asked afresh: registers are few here
@@ -258,7 +237,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
 template <class Pattern, int HeadDim, bool Dropout, sums Sums, class Call>
 __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Dropout>;
+    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
     const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     constexpr bool ordered = Sums == sums::deterministic;
@@ -281,7 +260,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         } else if constexpr (longspan::cuda::detail::agreement_of<Pattern> != longspan::cuda::detail::agreement::band) {
             // In a band those who add are neighbours; elsewhere the next one has to be looked for.
             const index position = b.s.query_position + first;
-            before = block_before<Pattern, shape>(c, b, tile, {position, position + live});
+            before = block_before<Pattern, shape>(c, b, {position, position + live});
         }
         const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
         const pipeline::ring_place<2> at{static_cast<int>(which), number >> 1 & 1};
@@ -323,7 +302,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         if (b.key_head < 0) return;
         if (leads()) {
             std::uint32_t number = tiles;
-            for_each_tile(c.rising, b.runs, b.key_head * c.group, c.group, [&](int tile, int head, bool) {
+            for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool) {
                 if ((number & 1) == which) add(b, tile, head, number);
                 ++number;
             });

@@ -18,7 +18,7 @@ namespace longspan::cuda::hopper::detail {
 template <class Pattern, int HeadDim, class Score, class T, class Call>
 struct backward_products {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, query_capacity<Pattern>, Score::dropout>;
+    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Score::dropout>;
     using block_type = typename memory::block_type;
     using key_tile = typename memory::key_tile;
     using query_tile = typename memory::query_tile;

@@ -23,6 +23,12 @@ struct backward_shape {
     static_assert(queries / 64 * halves == groups, "each warpgroup makes one part of dQ");
 };
 
+/// Intervals whose runs a block of keys has room for.
+template <class Pattern>
+inline constexpr int run_capacity = query_capacity<Pattern>;
+template <listed_pattern Pattern>
+inline constexpr int run_capacity<Pattern> = 32;
+
 /// A block of keys, as all its warps see it, with the runs of live tiles of queries of its own and of the block that adds to dQ
 /// before it; no head: the end.
 template <int Capacity>
@@ -95,14 +101,27 @@ struct backward_call {
     bool add_keys;
 };
 
-/// Visits the tiles of queries of a block of keys: f(tile, head, partial); a tile's heads one after another.
-template <int Capacity, class F>
-__device__ __forceinline__ void for_each_tile(bool rising, const run_list<Capacity>& runs, int first_head, int heads, const F& f) {
-    for (int i = 0; i < runs.count; ++i) {
-        const auto& run = runs.runs[rising ? runs.count - 1 - i : i];
-        for (int k = run.first; k < run.last; ++k) {
-            const int tile = rising ? run.first + run.last - 1 - k : k;
-            for (int head = first_head; head < first_head + heads; ++head) f(tile, head, run.partial != 0);
+/// Visits the tiles of queries of a block of keys: f(tile, head, partial); a tile's heads one after another. Runs of a listed pattern that
+/// found no room are looked up one by one.
+template <class Pattern, class Shape, class Call, class Block, class F>
+__device__ __forceinline__ void for_each_tile(const Call& c, const Block& b, const F& f) {
+    int behind = 0;
+    for (int i = 0;; ++i) {
+        tile_run run;
+        if (i < b.runs.count) {
+            const auto& of = b.runs.runs[c.rising ? b.runs.count - 1 - i : i];
+            run = {of.first, of.last, of.partial != 0 ? tile_class::partial : tile_class::full};
+        } else {
+            if (!listed_pattern<Pattern> || !b.runs.more) return;
+            const interval keys{b.s.key_position + b.first_row, b.s.key_position + b.first_row + b.live_keys};
+            auto walk = runs_from<Pattern, false, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count},
+                                                       Shape::queries, behind);
+            if (!walk.next(run)) return;
+        }
+        behind = static_cast<int>(run.last);
+        for (int k = static_cast<int>(run.first); k < behind; ++k) {
+            const int tile = c.rising ? static_cast<int>(run.first) + behind - 1 - k : k;
+            for (int head = b.key_head * c.group; head < (b.key_head + 1) * c.group; ++head) f(tile, head, run.kind == tile_class::partial);
         }
     }
 }

@@ -73,8 +73,8 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             ptx::mbarrier_arrive(entry_ring.full(at_keys));
         };
         const index first_query = s.query_position + first_row;
-        auto walk = key_runs<Pattern, int>(c.arguments(), s.ordinal, {first_query, first_query + live_rows}, {s.key_position, s.key_position + s.key_count},
-                                      shape::keys);
+        auto walk = runs_from<Pattern, true, int>(c.arguments(), s.ordinal, {first_query, first_query + live_rows},
+                                                  {s.key_position, s.key_position + s.key_count}, shape::keys);
         int before = no_tile;
         for (tile_run run; walk.next(run);) {
             for (int tile = static_cast<int>(run.first); tile < static_cast<int>(run.last); ++tile) {

@@ -101,7 +101,7 @@ private:
 #pragma unroll
             for (int g = 0; g < Groups; ++g) drawn[q][g] = attention_map_counter(document, head, query + q, group + g);
         philox_key now = key;
-#pragma unroll 1
+#pragma unroll 2
         for (int round = 0; round < 10; ++round, now = next_key(now))
 #pragma unroll
             for (int q = 0; q < Queries; ++q)
