@@ -50,6 +50,20 @@ TEST_CASE("block_list: the pairs of the lists, and nothing beyond them") {
     }
 }
 
+TEST_CASE("block_list: the next key that a run of queries sees") {
+    for (ls::index begin = 0; begin < 14; ++begin) {
+        for (ls::index end = begin + 1; end < 16; ++end) {
+            for (ls::index from = 0; from < 18; ++from) {
+                ls::index next = ls::no_end;
+                for (ls::index k = 17; k >= from; --k) {
+                    for (ls::index q = begin; q < end; ++q) next = listed::contains(lists, 0, q, k) ? k : next;
+                }
+                CHECK(listed::next_key(lists, 0, {begin, end}, from) == next);
+            }
+        }
+    }
+}
+
 TEST_CASE("block_list: words over many blocks, wherever they begin") {
     // Every block sees each other one of the same parity; blocks of 4, so that a word holds nine.
     constexpr ls::index blocks = 20;

@@ -80,6 +80,17 @@ struct block_list_pattern {
     LONGSPAN_HD [[nodiscard]] static constexpr seen_part<part> queries_from(const block_lists& a, index, interval keys, index from, index tile) {
         return seen_from(a.queries_of_key, a.block, keys, from, tile);
     }
+    LONGSPAN_HD [[nodiscard]] static constexpr index next_key(const block_lists& a, index, interval queries, index from) {
+        const index first = queries.begin / a.block, behind = ceil_div(queries.end, a.block), id = from / a.block;
+        index next = no_end;
+        for (index row = first; row < behind && row < a.keys_of_query.count; ++row) {
+            const index at = a.keys_of_query.place_of(row, id, a.keys_of_query.offsets[row]);
+            if (at == a.keys_of_query.offsets[row + 1]) continue;
+            const index found = a.keys_of_query.ids[at] * a.block;
+            if (found < next) next = found < from ? from : found;
+        }
+        return next;
+    }
     LONGSPAN_HD [[nodiscard]] static constexpr std::uint32_t key_bits(const block_lists& a, index, index query, index first_key) {
         return bits(a.keys_of_query, query / a.block, a.block, first_key);
     }
@@ -138,11 +149,24 @@ private:
         if (behind > rows.count) result.all.count = 0;
         return result;
     }
-    /// Block by block, each the next that any row sees: O(rows · log(ids)) for each, O(1) where one row is asked.
+    /// Block by block, each the next that any row sees: O(rows · log(ids)) for each, O(1) where the run lies in one block.
     LONGSPAN_HD static constexpr seen_part<part> seen_from(const block_rows& rows, index block, interval run, index from, index tile) {
         seen_part<part> seen{};
         const index first = run.begin / block, behind = ceil_div(run.end, block), last = behind < rows.count ? behind : rows.count;
         if (first >= last) return seen;
+        if (behind - first == 1) {  // any and all are the same row
+            const index end = rows.offsets[first + 1];
+            for (index at = rows.place_of(first, from > 0 ? from / block : 0, rows.offsets[first]); at < end; ++at) {
+                const interval positions{rows.ids[at] * block, (rows.ids[at] + index{1}) * block};
+                if (positions.begin >= from + tile && full(seen.any, positions)) {
+                    seen.until = positions.begin;
+                    break;
+                }
+                seen.any.template append<overflow::join>(positions);
+                seen.all.template append<overflow::drop>(positions);
+            }
+            return seen;
+        }
         index low = rows.offsets[first];  // of the first row
         for (auto id = static_cast<std::int32_t>(from > 0 ? from / block : 0);;) {
             std::int32_t next = -1, alike = 0;

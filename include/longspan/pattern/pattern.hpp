@@ -36,6 +36,7 @@ enum class tile_class : std::uint8_t { empty, partial, full };
 /// Optional, for patterns with more intervals than a kernel holds:
 ///   keys_from(a, d, queries, from, tile)   seen_part over key positions from `from` on, that reaches as far as from + tile at least
 ///   queries_from(a, d, keys, from, tile)   likewise over query positions
+///   next_key(a, d, queries, from)          the first position from `from` on that any of them sees; no_end if there is none
 /// Gaps may be closed, or `all` forget something, only before from + tile: whether a tile is live depends on nothing but the tile.
 template <class P>
 concept pattern = std::is_empty_v<P> && requires(const typename P::arguments& a, index n, interval run) {

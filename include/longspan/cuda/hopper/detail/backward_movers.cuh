@@ -9,6 +9,7 @@
 
 #include <longspan/cuda/hopper/detail/backward_shape.cuh>
 #include <longspan/cuda/ptx/ordered.cuh>
+#include <longspan/pattern/block_list.hpp>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -22,6 +23,10 @@ __device__ __forceinline__ bool holds(const run_list<Capacity>& list, int tile) 
 
 // Who adds to a tile of queries: blocks of keys that walk it (by `queries` of the pattern) and of which it sees a key (by `keys`). Both
 // sides may name tiles in vain, and not the same; where they are known to agree, one is asked.
+template <class P>
+inline constexpr bool sides_agree = longspan::cuda::detail::agreed<P>;
+template <int Intervals>
+inline constexpr bool sides_agree<block_list_pattern<Intervals>> = true;  // walked part by part, lists name no tile in vain
 
 /// Whether block `number` of keys walks a tile of queries.
 template <class Pattern, class Shape, class Call, class Block>
@@ -34,7 +39,11 @@ __device__ __forceinline__ bool walks_tile(const Call& c, const Block& b, int nu
 /// The block that adds to these queries before block b does, the next one above; -1: none. -2: block b does not add itself.
 template <class Pattern, class Shape, class Call, class Block>
 __device__ __forceinline__ int block_before(const Call& c, const Block& b, interval queries) {
-    constexpr bool agreed = longspan::cuda::detail::agreed<Pattern>;
+    constexpr bool agreed = sides_agree<Pattern>;
+    if constexpr (agreed && requires { Pattern::next_key(c.arguments(), b.s.ordinal, queries, queries.begin); }) {
+        const index next = Pattern::next_key(c.arguments(), b.s.ordinal, queries, b.s.key_position + (b.number + index{1}) * Shape::keys) - b.s.key_position;
+        return next < b.s.key_count ? static_cast<int>(next / Shape::keys) : -1;
+    }
     const interval keys{b.s.key_position, b.s.key_position + b.s.key_count};
     auto walk = runs_from<Pattern, true, int>(c.arguments(), b.s.ordinal, queries, keys, Shape::keys, b.number);
     bool own = agreed;

@@ -54,7 +54,7 @@ struct backward_memory {
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
     using masks = mask_words<shape::keys, shape::queries>;
     using drops = kept_columns<shape::keys, shape::queries>;
-    static constexpr int markers = Dropout && HeadDim == 64 ? 2 : 1;  ///< warps that make what a tile is marked with
+    static constexpr int markers = Dropout ? 2 : 1;  ///< warps that make what a tile is marked with
     using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, of dO, and of who adds dQ
     using work_ring_type = pipeline::ring<2>;
     using single = pipeline::ring<1>;

@@ -101,7 +101,7 @@ private:
 #pragma unroll
             for (int g = 0; g < Groups; ++g) drawn[q][g] = attention_map_counter(document, head, query + q, group + g);
         philox_key now = key;
-#pragma unroll 2
+#pragma unroll 1
         for (int round = 0; round < 10; ++round, now = next_key(now))
 #pragma unroll
             for (int q = 0; q < Queries; ++q)
@@ -187,11 +187,12 @@ struct kept_columns {
     __device__ __forceinline__ void fill(const drop_source& from, index first_query, index first_key, int worker) const {
         const int lane = static_cast<int>(threadIdx.x) & 31;
 #pragma unroll 1
-        for (int i = worker * 32 + lane; i < Queries / 2 * (Keys / 16); i += 32 * Workers) {
-            const int group = i / (Queries / 2), pair = i % (Queries / 2);
-            std::uint32_t bits[2][1];
-            from.draw(first_query + 2 * pair, first_key + 16 * group, bits);
-            ptx::store(base + static_cast<std::uint32_t>(4 * i), bits[0][0] | bits[1][0] << 4);
+        for (int i = worker * 32 + lane; i < Queries / 2 * (Keys / 32); i += 32 * Workers) {
+            const int groups = i / (Queries / 2) * 2, pair = i % (Queries / 2);
+            std::uint32_t bits[2][2];
+            from.draw(first_query + 2 * pair, first_key + 16 * groups, bits);
+#pragma unroll
+            for (int g = 0; g < 2; ++g) ptx::store(base + static_cast<std::uint32_t>(((groups + g) * (Queries / 2) + pair) * 4), bits[0][g] | bits[1][g] << 4);
         }
     }
     /// Elements 4j + 2h + e of sixteen queries: keys g and g + 8 of a warp's 16, queries 2t and 2t + 1 of each 8.
