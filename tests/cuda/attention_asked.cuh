@@ -82,6 +82,35 @@ struct asked_of_attention {
     static void long_lists() {
         listed(210, 8, [](index r, index b) { return b == r || (b < 4 && (r / 2 % 2 == 0 || b == r % 4)); }, {6700}, 1, 1);
     }
+    /// A pattern and the list of all pairs that it shows, blocks of one position: the same tiles, the same order, the same bits.
+    template <longspan::pattern P>
+    static void its_own_list(P, unsigned seed) {
+        using namespace longspan;
+        constexpr index most = 400;
+        std::vector<index> offsets{0}, back_offsets(most + 1);
+        std::vector<std::int32_t> ids;
+        for (index q = 0; q < most; ++q) {
+            for (index k = 0; k < most; ++k) {
+                if (P::contains({}, 0, q, k)) ids.push_back(static_cast<std::int32_t>(k));
+            }
+            offsets.push_back(static_cast<index>(ids.size()));
+        }
+        std::vector<std::int32_t> back_ids(ids.size());
+        const block_rows given{offsets.data(), ids.data(), most};
+        (void)transpose(given, most, back_offsets.data(), back_ids.data());
+        const device_array<index> d_offsets(offsets), d_back_offsets(back_offsets);
+        const device_array<std::int32_t> d_ids(ids), d_back_ids(back_ids);
+        Problem<P, HeadDim, longspan::score<>, bf16> closed(documents(lengths()), 4, 2, seed);
+        Problem<block_list_pattern<4>, HeadDim, longspan::score<>, bf16> listed(
+            documents(lengths()), 4, 2, seed, {1, {d_offsets.data(), d_ids.data(), most}, {d_back_offsets.data(), d_back_ids.data(), most}});
+        closed.forward(), closed.backward(), listed.forward(), listed.backward();
+        const attention_results a = closed.results(), b = listed.results();
+        CHECK(same_bits(a.out, b.out));
+        CHECK(same_bits(a.lse, b.lse));
+        CHECK(same_bits(a.dq, b.dq));
+        CHECK(same_bits(a.dk, b.dk));
+        CHECK(same_bits(a.dv, b.dv));
+    }
     /// A pattern's numbers may stand in device memory and change between calls.
     static void later_numbers() {
         using namespace longspan;

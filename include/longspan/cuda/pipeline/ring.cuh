@@ -12,6 +12,19 @@
 
 namespace longspan::cuda::pipeline {
 
+/// Arrivals by which a warp says that all its lanes have come so far: one. With LONGSPAN_RACECHECK each lane arrives, since
+/// compute-sanitizer's racecheck takes what one lane says for the others, behind __syncwarp, as said for itself alone.
+#ifdef LONGSPAN_RACECHECK
+inline constexpr int arrivals_of_warp = 32;
+#else
+inline constexpr int arrivals_of_warp = 1;
+#endif
+
+/// By every lane; they have come together before.
+__device__ __forceinline__ void arrive_as_warp(std::uint32_t at, int lane) {
+    if (arrivals_of_warp > 1 || lane == 0) ptx::mbarrier_arrive(at);
+}
+
 /// A slot, and the parity of its turn.
 template <int Slots>
 struct ring_place {
@@ -50,6 +63,7 @@ struct ring {
     /// That what was entered in this very turn has been read.
     __device__ __forceinline__ void wait_freed(const place& at) const { ptx::mbarrier_wait(full(at) + 8, at.parity); }
     __device__ __forceinline__ void free(const place& at) const { ptx::mbarrier_arrive(full(at) + 8); }
+    __device__ __forceinline__ void free_as_warp(const place& at, int lane) const { arrive_as_warp(full(at) + 8, lane); }
 };
 
 }  // namespace longspan::cuda::pipeline

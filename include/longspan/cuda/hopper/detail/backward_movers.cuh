@@ -166,11 +166,11 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
                 const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
                 memory::kept_in(base, at_marks.slot).template fill<memory::markers>(source, b.s.query_position + first, b.s.key_position + b.first_row, 1);
                 __syncwarp();
-                if (leader) ptx::mbarrier_arrive(typename memory::query_ring_type{base + memory::mark_ring}.full(at_marks));
+                pipeline::arrive_as_warp(typename memory::query_ring_type{base + memory::mark_ring}.full(at_marks), ptx::thread_x() & 31);
             }
         });
         __syncwarp();
-        if (leader) work_ring.free(at_work);
+        work_ring.free_as_warp(at_work, ptx::thread_x() & 31);
     }
 }
 
@@ -233,10 +233,10 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
                            make_float2(__int_as_float(tile | (tested ? tested_tile : 0)), __int_as_float(head)));
             }
             __syncwarp();
-            if (lane == 0) ptx::mbarrier_arrive(mark_ring.full(at));
+            pipeline::arrive_as_warp(mark_ring.full(at), lane);
         });
         __syncwarp();
-        if ((ptx::thread_x() & 31) == 0) work_ring.free({static_cast<int>(works & 1), 0});
+        work_ring.free_as_warp({static_cast<int>(works & 1), 0}, ptx::thread_x() & 31);
     }
 }
 
@@ -255,7 +255,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         const typename memory::work_ring_type::place at{static_cast<int>(number & 1), number >> 1 & 1};
         work_ring.wait_free(at);
         plan_block<Pattern, HeadDim>(c, memory::block(number & 1), leads());
-        if (leads()) ptx::mbarrier_arrive(work_ring.full(at));
+        pipeline::arrive_as_warp(work_ring.full(at), ptx::thread_x() & 31);
     };
     const auto add = [&](const auto& b, int tile, int head, std::uint32_t number) {
         const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
@@ -319,7 +319,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         __syncwarp();
         tiles += static_cast<std::uint32_t>(b.tiles);
         if ((tiles & 1) == which) plan(works + 1);
-        if (leads()) work_ring.free({static_cast<int>(works & 1), 0});
+        work_ring.free_as_warp({static_cast<int>(works & 1), 0}, ptx::thread_x() & 31);
     }
 }
 

@@ -90,7 +90,7 @@ struct backward_products {
             }
         ptx::fence_async_proxy();
         __syncwarp();
-        if (lane() == 0) ptx::mbarrier_arrive(ring.full({static_cast<int>(here & 1), 0}));
+        pipeline::arrive_as_warp(ring.full({static_cast<int>(here & 1), 0}), lane());
     }
 
     __device__ __forceinline__ query_entry entry(int slot) const {
@@ -229,7 +229,7 @@ struct backward_products {
             ptx::wait_products<1>();  // dV and dK: nobody reads this tile's queries and dO any more
             ptx::pin(dv);
             ptx::pin(dk);
-            if (lane() == 0) query_ring.free(here), d_out_ring.free(here);
+            query_ring.free_as_warp(here, lane()), d_out_ring.free_as_warp(here, lane());
             ++tiles;
             // Behind the last tile the product is of what lies there, and nobody looks at it: whether to multiply must not be a question,
             // or the compiler finds two ends of one product and puts them all in a row.
@@ -293,11 +293,11 @@ struct backward_products {
             key_ring.wait_full({0, walks & 1});
             if (b.tiles > 0) walk(b, dk, dv);
             ptx::barrier_wait(1, 128 * shape::groups);  // nobody reads dSᵀ any more
-            if (lane() == 0) key_ring.free({});
+            key_ring.free_as_warp({}, lane());
             write_rows(b, c.dv, c.dv_stride, dv, Score::dropout ? c.numbers.keep_scale : 1.0f, c.add_keys);
             write_rows(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys);
             __syncwarp();
-            if (lane() == 0) work_ring.free({slot, 0});
+            work_ring.free_as_warp({slot, 0}, lane());
         }
     }
 };

@@ -31,10 +31,11 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
         ptx::prefetch_tensor_map(&c.queries);
         ptx::prefetch_tensor_map(&c.keys);
         ptx::prefetch_tensor_map(&c.values);
-        typename memory::tile_ring{base + memory::key_full}.init(1 + shape::markers, 4 * shape::groups);
-        typename memory::tile_ring{base + memory::value_full}.init(1, 4 * shape::groups);
+        constexpr int multipliers = 4 * shape::groups * pipeline::arrivals_of_warp, markers = shape::markers * pipeline::arrivals_of_warp;
+        typename memory::tile_ring{base + memory::key_full}.init(1 + markers, multipliers);
+        typename memory::tile_ring{base + memory::value_full}.init(1, multipliers);
         typename memory::tile_ring{base + memory::entry_full}.init(1, 1);
-        work_ring.init(1, 4 * shape::groups + shape::markers);
+        work_ring.init(1, multipliers + markers);
         ptx::mbarrier_init(base + memory::ragged, 1);
         ptx::mbarrier_init_done();
     }
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
             multiply_forward<Pattern, HeadDim, Score, T>(c, block, {queries}, at_keys, at_values, base);
             ptx::fence_async_proxy();  // out was staged where the next queries arrive
             __syncwarp();
-            if ((threadIdx.x & 31) == 0) work_ring.free(at);
+            work_ring.free_as_warp(at, static_cast<int>(threadIdx.x) & 31);
         }
     }
 }

@@ -134,10 +134,10 @@ __device__ __forceinline__ void mark_forward(const Call& c, const query_block* b
                 }
                 __syncwarp();
             }
-            if ((threadIdx.x & 31) == 0) ptx::mbarrier_arrive(key_ring.full(at));
+            pipeline::arrive_as_warp(key_ring.full(at), static_cast<int>(threadIdx.x) & 31);
         }
         __syncwarp();
-        if ((threadIdx.x & 31) == 0) work_ring.free(at_work);
+        work_ring.free_as_warp(at_work, static_cast<int>(threadIdx.x) & 31);
     }
 }
 

@@ -112,7 +112,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         }
         if (entry & tested_tile) tile.hide(memory::seen_in(base, at_keys.slot).of_lane(me.row, me.t));
         __syncwarp();
-        if (lane == 0) key_ring.free(at_keys);
+        key_ring.free_as_warp(at_keys, lane);
         at_keys.advance();
         return tile.raise();
     };
@@ -145,7 +145,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
             key_ring.wait_full(at_keys);
             ptx::wait_products<0>();
             ptx::pin(out);
-            if (lane == 0) value_ring.free(at_values);
+            value_ring.free_as_warp(at_values, lane);
             at_values.advance();
             tile.template pack<T>(probability, kept);
             if (moved) tile.shrink_rows(out);
@@ -156,14 +156,14 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         issue_out();
         ptx::wait_products<0>();
         ptx::pin(out);
-        if (lane == 0) value_ring.free(at_values);
+        value_ring.free_as_warp(at_values, lane);
         at_values.advance();
     } else {
 #pragma unroll
         for (int i = 0; i < HeadDim / 2; ++i) out[i] = 0;
     }
     __syncwarp();  // every lane has read the entry
-    if (lane == 0) key_ring.free(at_keys);  // of the end's slot
+    key_ring.free_as_warp(at_keys, lane);  // of the end's slot
     at_keys.advance();
     write_out<HeadDim, Score>(c, block, tile, out, queries);
 }
