@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the GPU's run of the main job trains: 19 million parameters in bf16, contexts of 8,192 bytes and then of 65,536, eight and one
+// What the GPU's run of the main job trains: 17.8 million parameters in bf16, contexts of 8,192 bytes and then of 65,536, eight and one
 // to a batch. Included by the program, which any C++ compiler builds, and by the .cu that holds the kernels.
 #pragma once
 

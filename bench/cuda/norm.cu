@@ -29,6 +29,9 @@ void cases(const measure::memory_bound& report, index tokens) {
     report.case_of("layer_norm" + of, 2 * bytes, [&] {
         cuda::layer_norm<Width>(stream, view(x), weight.data(), bias.data(), 1e-5, view(y), mean.data(), rstd.data());
     });
+    report.case_of("add_layer_norm" + of, 4 * bytes, [&] {
+        cuda::add_layer_norm<Width>(stream, view(x), view(branch), view(x), weight.data(), bias.data(), 1e-5, view(y), mean.data(), rstd.data());
+    });
     report.case_of("layer_norm_backward, added" + of, 4 * bytes, [&] {
         cuda::layer_norm_backward<Width, cuda::accumulate::yes>(stream, view(y), view(x), weight.data(), mean.data(), rstd.data(), view(branch), dweight.data(),
                                                           dbias.data(), workspace.data());

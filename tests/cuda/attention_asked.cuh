@@ -101,8 +101,8 @@ struct asked_of_attention {
         const device_array<index> d_offsets(offsets), d_back_offsets(back_offsets);
         const device_array<std::int32_t> d_ids(ids), d_back_ids(back_ids);
         Problem<P, HeadDim, longspan::score<>, bf16> closed(documents(lengths()), 4, 2, seed);
-        Problem<block_list_pattern<4>, HeadDim, longspan::score<>, bf16> listed(
-            documents(lengths()), 4, 2, seed, {1, {d_offsets.data(), d_ids.data(), most}, {d_back_offsets.data(), d_back_ids.data(), most}});
+        const block_lists there{1, {d_offsets.data(), d_ids.data(), most}, {d_back_offsets.data(), d_back_ids.data(), most}};
+        Problem<block_list_pattern<4>, HeadDim, longspan::score<>, bf16> listed(documents(lengths()), 4, 2, seed, there);
         closed.forward(), closed.backward(), listed.forward(), listed.backward();
         const attention_results a = closed.results(), b = listed.results();
         CHECK(same_bits(a.out, b.out));

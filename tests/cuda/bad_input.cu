@@ -15,6 +15,7 @@ namespace {
 
 using plain = config<llama, causal, store_all, fp32>;
 using learned = config<gpt2, causal, store_all, fp32>;
+using prefixed = config<llama, causal | prefix, store_all, fp32>;
 
 /// More than any GPU has, in activations: its parameters alone would fit.
 struct vast {
@@ -89,6 +90,26 @@ TEST_CASE("cuda bad input: batches of another shape, offsets that go back, piece
     CHECK(t.evaluate(good) == loss);
     CHECK(t.step(good).refused == "");
     CHECK(t.memory().in_order());
+}
+
+TEST_CASE("cuda bad input: a pattern's run-time values that were not given; they may change on the device between steps") {
+    trainer<prefixed, cuda::device> t{seed{1}};
+    trainer<prefixed> host{seed{1}};
+    const token_batch batch = odd_batch(llama.vocabulary, 1);
+    CHECK(refusal_of([&] { (void)t.step(batch); }) == "prefix: expected one prefix length per piece of the batch, but none were given");
+    std::vector<index> lengths(batch.pieces.size(), 0);
+    cuda_test::device_array<index> there(lengths);
+    t.set_arguments({prefix_lengths{there.data()}});
+    host.set_arguments({prefix_lengths{lengths.data()}});
+    double before = 0;
+    for (const index length : {0, 40, 7}) {
+        lengths[0] = lengths[3] = length;
+        there.put(lengths);
+        const double loss = t.evaluate(batch);
+        CHECK(loss == doctest::Approx(host.evaluate(batch)).epsilon(2e-4));
+        CHECK(loss != before);
+        before = loss;
+    }
 }
 
 TEST_CASE("cuda bad input: a position beyond a learned table") {

@@ -287,6 +287,7 @@ TEST_CASE("a product captured once and replayed gives the eager bits, and the ch
     CHECK(lines[0] == on.blas.machine());
     cuda::cublas another;
     CHECK(another.reuse(lines));
+    CHECK(another.choices() == lines);  // kept, though nothing has asked for them yet
     y.device.poison();
     linear(on.stream, another, x.view(), w.view(), nullptr, y.view(), on.workspace());
     CHECK(doubles(y.device.get()) == eager);

@@ -106,7 +106,10 @@ TEST_CASE("cuda position: offsets beyond 2^31 elements") {
     constexpr index width = 8192, rows = (index{1} << 31) / width + 1;
     std::size_t free = 0, all = 0;
     cuda::check(cudaMemGetInfo(&free, &all), "test");
-    if (free < std::size_t{rows} * width * 2 + (1u << 30)) return;
+    if (free < std::size_t{rows} * width * 2 + (1u << 30)) {
+        MESSAGE("left out: the device has too little memory free");
+        return;
+    }
     const own_stream stream;
     const device_array<piece> table(std::vector<piece>{{5, 0, 0}, {6, 3, rows - 1}});
     const piece_table pieces{{table.data(), 2}, rows};

@@ -113,7 +113,10 @@ TEST_CASE("cuda residual: offsets beyond 2^31 elements") {
     constexpr index width = 4096, rows = (index{1} << 31) / width + 3;
     std::size_t free = 0, all = 0;
     cuda::check(cudaMemGetInfo(&free, &all), "test");
-    if (free < std::size_t{3} * rows * width * 2 + (1u << 30)) return;
+    if (free < std::size_t{3} * rows * width * 2 + (1u << 30)) {
+        MESSAGE("left out: the device has too little memory free");
+        return;
+    }
     const own_stream stream;
     device_array<piece> table(std::vector<piece>{{5, 0, 0}, {6, 1, rows - 2}});
     const piece_table pieces{{table.data(), 2}, rows};

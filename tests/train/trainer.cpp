@@ -311,6 +311,10 @@ struct long_phase : short_phase {
     static constexpr auto batch = packed<96>;
 };
 
+struct prefixed : long_phase {
+    static constexpr auto attention = causal | prefix;
+};
+
 }  // namespace
 
 TEST_CASE("trainer: phases share one store, one step count and the arena of the hungriest") {
@@ -327,6 +331,21 @@ TEST_CASE("trainer: phases share one store, one step count and the arena of the 
     CHECK(second.high_water == plan<long_phase, host::cpu>.peak());
     CHECK(kept_by(both) != kept_by(alone));
     CHECK(refusal_of([&] { (void)both.step<long_phase>(brief); }) != "");
+}
+
+TEST_CASE("trainer: a pattern's run-time values are asked for, looked at, and may change from step to step") {
+    trainer<prefixed> t{seed{3}};
+    const token_batch batch = batch_of({33, 0, 40}, 61, 4, 96, prefixed::batch.max_pieces);
+    CHECK(refusal_of([&] { (void)t.evaluate(batch); }) == "prefix: expected one prefix length per piece of the batch, but none were given");
+    std::vector<index> lengths(batch.pieces.size(), 0);
+    t.set_arguments({prefix_lengths{lengths.data()}});
+    const double none = t.evaluate(batch);
+    lengths[2] = 20;
+    CHECK(t.evaluate(batch) != none);
+    lengths[0] = -1;
+    CHECK(refusal_of([&] { (void)t.step(batch); }) == "prefix: a prefix length is at least 0, but a negative one came");
+    lengths[0] = lengths[2] = 0;
+    CHECK(t.evaluate(batch) == none);
 }
 
 TEST_CASE("trainer: a tiny model learns a sentence by heart") {

@@ -6,8 +6,9 @@
 //     p = softmax over the keys that the pattern shows of  scale · q·k   (soft-capped, with ALiBi, beside a sink logit)
 //     out = dropout(p) · v,   lse = log Σ exp(scores)
 //
-// Only live tiles are visited; elements are tested only in partial tiles. 4·d FLOPs a live pair forward, 10·d backward (14·d are
-// done: one kernel keeps a block of keys, another a block of queries, so that nothing is summed through memory).
+// Only live tiles are visited; elements are tested only in partial tiles. 4·d FLOPs a live pair forward, 10·d backward. Where a pattern
+// tells who adds to a block of queries one kernel keeps a block of keys and sums dQ in memory, in a fixed order; elsewhere, and for
+// floats, 14·d are done: a second kernel keeps a block of queries.
 //
 // Two-byte operands meet in m16n8k16. Floats meet as tf32 (score's Rounding = tf32_format) or, without a rounding, as the three
 // products of their tf32 parts, whose error is that of float. P and dS are rounded to the operands' format; sums are floats.

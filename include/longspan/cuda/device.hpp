@@ -74,11 +74,11 @@ public:
     }
     [[nodiscard]] static constexpr bytes update_workspace(index /*parameters*/) { return sum_of_squares_workspace(); }
 
-    /// Whether a model's attention runs on Hopper's tensor cores: two-byte formats, heads of 64 or 128. Others take the kernels that
-    /// run on any GPU since sm_80; so do heads of 256, of whose Hopper forward no test has run yet.
+    /// Whether a model's attention runs on Hopper's tensor cores: two-byte formats, heads of 64, 128 or (forward) 256. Others take the
+    /// kernels that run on any GPU since sm_80.
     template <class Model>
     static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
-                                      (Model::shape.head() == 64 || Model::shape.head() == 128);
+                                      (Model::shape.head() == 64 || Model::shape.head() == 128 || Model::shape.head() == 256);
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         constexpr auto shape = Model::shape;

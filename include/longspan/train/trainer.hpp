@@ -185,12 +185,13 @@ public:
     auto forward(const token_batch& batch, F&& f);
 
     /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists); read by every step from
-    /// then on, and refused there, as bad_argument, where they make no sense for the batch.
+    /// then on. What they point to lies in the backend's memory and may change between steps; on the device, other pointers make the
+    /// next steps be recorded anew. A step throws bad_argument where there are none but should be, and, in the host's memory, where they
+    /// make no sense for the batch.
     template <class Phase = first_phase>
     void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
         static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
-        arguments_ = arguments;
-        runtime_->forget();
+        set_arguments_of_first_phase(arguments);
     }
 
     [[nodiscard]] parameter_store<model>& store() { return store_; }
@@ -225,11 +226,12 @@ private:
     template <class Phase>
     [[nodiscard]] double scheduled_rate(std::span<const token_batch> micro_batches) const;
     template <class Phase>
-    static void check_batch(const token_batch& batch, bool training);
+    void check_batch(const token_batch& batch, bool training) const;
     template <class Phase>
     static void check_losses(std::span<double> token_losses);
     template <class Phase, std::size_t... I>
     void check_arguments(std::index_sequence<I...>, index documents) const;
+    void set_arguments_of_first_phase(const stack_arguments<attention_of<first_phase>>& arguments);
     /// Calls f(batch where ops can read it), with room for it held where the backend needs any.
     template <class Phase, class F>
     void with_batch(const token_batch& batch, std::span<double> token_losses, F&& f);
@@ -262,6 +264,7 @@ private:
     std::array<record, static_cast<std::size_t>(most_pending)> records_;
     std::array<bytes, 2 + 4 * list::count> marks_{};  ///< the high-water mark of each kind of work
     stack_arguments<attention_of<first_phase>> arguments_{};
+    bool arguments_set_ = false;
 };
 
 }  // namespace longspan

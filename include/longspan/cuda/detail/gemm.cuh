@@ -36,10 +36,14 @@ inline cublas::~cublas() {
 
 inline std::vector<std::string> cublas::choices() const {
     std::vector<std::string> lines{machine_};
-    for (const detail::product_plan& plan : plans_) {
-        std::string line = plan.shape().text() + " kernel";
-        for (const std::uint64_t word : plan.algorithm().data) line += " " + std::to_string(word);
+    const auto add = [&](const detail::product& shape, const cublasLtMatmulAlgo_t& algorithm) {
+        std::string line = shape.text() + " kernel";
+        for (const std::uint64_t word : algorithm.data) line += " " + std::to_string(word);
         lines.push_back(line);
+    };
+    for (const detail::product_plan& plan : plans_) add(plan.shape(), plan.algorithm());
+    for (const auto& [shape, algorithm] : recorded_) {  // of an earlier run, not met in this one yet
+        if (std::none_of(plans_.begin(), plans_.end(), [&](const detail::product_plan& plan) { return plan.shape() == shape; })) add(shape, algorithm);
     }
     return lines;
 }

@@ -93,7 +93,7 @@ void trainer<Run, Backend>::refresh_weights() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::check_batch(const token_batch& batch, bool training) {
+void trainer<Run, Backend>::check_batch(const token_batch& batch, bool training) const {
     static_assert(list::template has<Phase>, "step<Phase>: Phase is not one of the configurations that this trainer was made for");
     expects(batch.budget() == Phase::batch.budget && static_cast<index>(batch.pieces.size()) == Phase::batch.max_pieces, [&] {
         return "the phase takes batches of " + std::to_string(Phase::batch.budget) + " tokens and " +
@@ -123,6 +123,7 @@ void trainer<Run, Backend>::check_batch(const token_batch& batch, bool training)
                    " lies at " + std::to_string(table[i].position) + " to " + std::to_string(table[i].position + table.length(i));
         });
     }
+    check_arguments<Phase>(std::make_index_sequence<static_cast<std::size_t>(pattern_count<attention_of<Phase>>)>{}, table.count());
 }
 
 template <class Run, class Backend>
@@ -152,7 +153,18 @@ template <class Phase, std::size_t... I>
 void trainer<Run, Backend>::check_arguments(std::index_sequence<I...>, index documents) const {
     const auto& arguments = arguments_for<Phase>();
     const auto check = [](const char* wrong) { expects(wrong == nullptr, [&] { return std::string(wrong); }); };
-    (check(complaint<pattern_at<attention_of<Phase>, static_cast<index>(I)>>(std::get<I>(arguments), documents)), ...);
+    // What lies on the device is not read here; that nothing was given at all is seen all the same.
+    if (Backend::in_host_memory || !arguments_set_) {
+        (check(complaint<pattern_at<attention_of<Phase>, static_cast<index>(I)>>(std::get<I>(arguments), documents)), ...);
+    }
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+void trainer<Run, Backend>::set_arguments_of_first_phase(const stack_arguments<attention_of<first_phase>>& arguments) {
+    arguments_ = arguments;
+    arguments_set_ = true;
+    runtime_->forget();
 }
 
 template <class Run, class Backend>

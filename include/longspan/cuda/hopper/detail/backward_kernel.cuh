@@ -18,6 +18,9 @@ namespace longspan::cuda::hopper::detail {
 template <class Pattern, int HeadDim, class Score, sums Sums, class T, class D>
 __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
     attention_backward(const __grid_constant__ backward_call<D, typename Pattern::arguments> c) {
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    static_assert(HeadDim == 0, "longspan::cuda::hopper: wgmma needs the architecture 90a; for others name longspan::cuda::portable_device");
+#endif
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, run_capacity<Pattern>, Score::dropout>;
     using call = backward_call<D, typename Pattern::arguments>;
@@ -31,7 +34,7 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         ptx::prefetch_tensor_map(&c.d_out);
         constexpr int of_warp = pipeline::arrivals_of_warp, multipliers = 4 * shape::groups * of_warp;
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
-        typename memory::query_ring_type{base + memory::mark_ring}.init(memory::markers * of_warp, 1);
+        typename memory::query_ring_type{base + memory::mark_ring}.init(markers<Pattern, Score::dropout> * of_warp, 1);
         typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);

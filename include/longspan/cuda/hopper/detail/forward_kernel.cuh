@@ -20,6 +20,9 @@ namespace longspan::cuda::hopper::detail {
 template <class Pattern, int HeadDim, class Score, class T, class O>
 __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::threads, 1)
     attention_forward(const __grid_constant__ forward_call<O, typename Pattern::arguments> c) {
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    static_assert(HeadDim == 0, "longspan::cuda::hopper: wgmma needs the architecture 90a; for others name longspan::cuda::portable_device");
+#endif
     using shape = forward_shape<HeadDim, Score::dropout>;
     using memory = forward_memory<HeadDim, Score::dropout>;
     extern __shared__ __align__(1024) unsigned char shared[];
