@@ -11,7 +11,7 @@ namespace {
 
 using longspan::bf16;
 
-constexpr index width = 128, tail = 12, others = 4;
+constexpr index width = 128, tail = 32, others = 4;
 
 template <int = 0>
 __global__ void draw_values(bf16* to, index count, unsigned seed) {

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         ptx::prefetch_tensor_map(&c.d_out);
         constexpr int of_warp = pipeline::arrivals_of_warp, multipliers = 4 * shape::groups * of_warp;
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
-        typename memory::query_ring_type{base + memory::mark_ring}.init(markers<Pattern, Score::dropout> * of_warp, 1);
+        typename memory::query_ring_type{base + memory::mark_ring}.init(memory::markers * of_warp, 1);
         typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);

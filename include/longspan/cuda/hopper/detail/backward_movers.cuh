@@ -87,31 +87,6 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader)
     __syncwarp();
 }
 
-/// Number `Worker` of the marking warps: its share of the words for a tile whose first query is `first` of the segment's.
-template <class Pattern, int HeadDim, bool Dropout, int Worker, class Call, class Block>
-__device__ __forceinline__ void mark_tile(const Call& c, const Block& b, std::uint32_t base, int slot, int first, int head, bool partial, const philox_key& drop_key) {
-    using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
-    constexpr int workers = markers<Pattern, Dropout>;
-    const index first_key = b.s.key_position + b.first_row, first_query = b.s.query_position + first;
-    if (partial || b.live_keys < shape::keys) {
-        const auto seen = memory::seen_in(base, slot);
-#pragma unroll 1
-        for (int i = 0; i < shape::queries / 32; ++i)
-#pragma unroll 1
-            for (int key = 32 * Worker + (ptx::thread_x() & 31); key < shape::keys; key += 32 * workers) {
-                ptx::store(seen.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + i)),
-                           key >= b.live_keys ? 0u
-                           : partial          ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + key, first_query + 32 * i)
-                                              : ~0u);
-            }
-    }
-    if constexpr (Dropout) {
-        const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
-        memory::kept_in(base, slot).template fill<workers>(source, first_query, first_key, Worker);
-    }
-}
-
 /// The copying warp.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base) {
@@ -130,7 +105,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
     typename memory::single::place at_keys;
     [[maybe_unused]] typename memory::query_ring_type::place at_marks;
     [[maybe_unused]] philox_key drop_key{};
-    if constexpr (Dropout) drop_key = c.numbers.site.key();
+    if constexpr (memory::markers == 2) drop_key = c.numbers.site.key();
     const bool leader = ptx::elect();
     std::uint32_t ragged_parity = 0;
     // Rows behind the last of a segment belong to others, or to nobody: a product must not meet them, as they may not be finite.
@@ -166,7 +141,7 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
             }
             at_keys.advance();
         }
-        for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, [[maybe_unused]] bool partial) {
+        for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool) {
             const index first = static_cast<index>(tile) * shape::queries, left = b.s.query_count - first;
             const int row = static_cast<int>(b.s.query_begin + first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
             const auto copy = [&](const auto& ring, auto& at, const CUtensorMap* map, query_tile to) {
@@ -184,11 +159,12 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
                 }
                 at.advance();
             };
-            if constexpr (markers<Pattern, Dropout> == 2) at_marks = at_queries;
+            if constexpr (memory::markers == 2) at_marks = at_queries;
             copy(query_ring, at_queries, &c.queries, memory::query_slot(base, at_queries.slot));
             copy(d_out_ring, at_d_out, &c.d_out, memory::d_out_slot(base, at_d_out.slot));
-            if constexpr (markers<Pattern, Dropout> == 2) {  // half of the marks are made here
-                mark_tile<Pattern, HeadDim, Dropout, 1>(c, b, base, at_marks.slot, static_cast<int>(first), head, partial, drop_key);
+            if constexpr (memory::markers == 2) {  // half of what is drawn is drawn here
+                const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
+                memory::kept_in(base, at_marks.slot).template fill<memory::markers>(source, b.s.query_position + first, b.s.key_position + b.first_row, 1);
                 __syncwarp();
                 pipeline::arrive_as_warp(typename memory::query_ring_type{base + memory::mark_ring}.full(at_marks), ptx::thread_x() & 31);
             }
@@ -209,6 +185,9 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
     std::uint32_t tiles = 0;
     [[maybe_unused]] philox_key drop_key{};
     if constexpr (Dropout) drop_key = c.numbers.site.key();
+    const auto word_at = [&](const auto& masks, int key, int i) {
+        return masks.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + i));
+    };
     for (std::uint32_t works = 0;; ++works) {
         work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
         const auto& b = memory::block(works & 1);
@@ -233,7 +212,22 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
                 ptx::store(statistics + 4 * shape::queries + 128 * i, __float_as_uint(of_query[i].y));
             }
             const bool tested = partial || b.live_keys < shape::keys;
-            mark_tile<Pattern, HeadDim, Dropout, 0>(c, b, base, at.slot, first - lane, head, partial, drop_key);
+            if (tested) {
+                const auto seen = memory::seen_in(base, at.slot);
+                const index first_key = b.s.key_position + b.first_row, first_query = b.s.query_position + (first - lane);
+#pragma unroll 1
+                for (int i = 0; i < share; ++i)
+#pragma unroll 1
+                    for (int key = lane; key < shape::keys; key += 32) {
+                        ptx::store(word_at(seen, key, i), key >= b.live_keys ? 0u
+                                                          : partial          ? Pattern::query_bits(c.arguments(), b.s.ordinal, first_key + key, first_query + 32 * i)
+                                                                             : ~0u);
+                    }
+            }
+            if constexpr (Dropout) {
+                const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
+                memory::kept_in(base, at.slot).template fill<memory::markers>(source, b.s.query_position + (first - lane), b.s.key_position + b.first_row, 0);
+            }
             if (lane == 0) {
                 ptx::store(base + memory::entries + static_cast<std::uint32_t>(8 * at.slot),
                            make_float2(__int_as_float(tile | (tested ? tested_tile : 0)), __int_as_float(head)));

@@ -29,10 +29,6 @@ inline constexpr int run_capacity = query_capacity<Pattern>;
 template <listed_pattern Pattern>
 inline constexpr int run_capacity<Pattern> = 32;
 
-/// Warps that make what a tile is marked with: numbers to draw, or words of a composed pattern, are much for one.
-template <class Pattern, bool Dropout>
-inline constexpr int markers = Dropout || longspan::cuda::detail::agreement_of<Pattern> != longspan::cuda::detail::agreement::band ? 2 : 1;
-
 /// A block of keys, as all its warps see it, with the runs of live tiles of queries of its own and of the block that adds to dQ
 /// before it; no head: the end.
 template <int Capacity>
@@ -58,6 +54,7 @@ struct backward_memory {
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
     using masks = mask_words<shape::keys, shape::queries>;
     using drops = kept_columns<shape::keys, shape::queries>;
+    static constexpr int markers = Dropout ? 2 : 1;  ///< warps that make what a tile is marked with
     using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, of dO, and of who adds dQ
     using work_ring_type = pipeline::ring<2>;
     using single = pipeline::ring<1>;
