@@ -142,7 +142,7 @@ std::vector<ls::tile_run> listed_runs(const typename P::arguments& a, ls::interv
     return runs;
 }
 
-/// Tiles of every size against brute force; and whether a tile is live may not depend on where a walk began.
+/// Tiles of every size against brute force; and whether a tile is live may not depend on where a walk began, nor on who asks.
 template <class P, bool Forward>
 ls::checker::tally check_listed(const typename P::arguments& a) {
     constexpr ls::index size = 190;
@@ -163,6 +163,10 @@ ls::checker::tally check_listed(const typename P::arguments& a) {
                 const auto runs = listed_runs<P, Forward>(a, own, range, tile);
                 total += ls::checker::check_runs(runs, tiles, [&](ls::index i) { return seen[static_cast<std::size_t>(i)]; },
                                                  [&](ls::index i) { return extent(i).length() * own.length(); });
+                for (ls::index i = 0; i < tiles; ++i) {
+                    const auto holds = [i](const ls::tile_run& run) { return run.first <= i && i < run.last; };
+                    if (ls::touches<P, Forward>(a, 0, own, extent(i)) != std::ranges::any_of(runs, holds)) ++total.disorder;
+                }
                 for (ls::index from = 0; from < tiles; from += 3) {
                     const auto later = listed_runs<P, Forward>(a, own, range, tile, from);
                     for (ls::index i = from; i < tiles; ++i) {
