@@ -10,7 +10,7 @@
 
 namespace longspan::cuda {
 
-/// What the driver, cuBLASLt and the recorded step take beside the plan; 0.4 to 0.6 GiB on an H200, rounded up.
+/// What the driver, cuBLASLt and the recorded step take beside the plan, with room to spare.
 inline constexpr bytes reserve = 1 * GiB;
 
 /// A GPU as far as it decides whether a program can run on it.
