@@ -158,12 +158,7 @@ private:
             const index end = rows.offsets[first + 1];
             for (index at = rows.place_of(first, from > 0 ? from / block : 0, rows.offsets[first]); at < end; ++at) {
                 const interval positions{rows.ids[at] * block, (rows.ids[at] + index{1}) * block};
-                if (positions.begin >= from + tile && full(seen.any, positions)) {
-                    seen.until = positions.begin;
-                    break;
-                }
-                seen.any.template append<overflow::join>(positions);
-                seen.all.template append<overflow::drop>(positions);
+                if (!enter(seen, positions, true, from + tile)) break;
             }
             return seen;
         }
@@ -182,14 +177,19 @@ private:
             if (next < 0) return seen;
             const interval positions{next * block, (next + index{1}) * block};
             const bool all = alike == behind - first;
-            if (positions.begin >= from + tile && (full(seen.any, positions) || (all && full(seen.all, positions)))) {
-                seen.until = positions.begin;
-                return seen;
-            }
-            seen.any.template append<overflow::join>(positions);
-            if (all) seen.all.template append<overflow::drop>(positions);
+            if (!enter(seen, positions, all, from + tile)) return seen;
             id = next + 1;
         }
+    }
+    /// Enters the next block; false where the part ends before it, which it does not do before `least`.
+    LONGSPAN_HD static constexpr bool enter(seen_part<part>& seen, interval positions, bool all, index least) {
+        if (positions.begin >= least && (full(seen.any, positions) || (all && full(seen.all, positions)))) {
+            seen.until = positions.begin;
+            return false;
+        }
+        seen.any.template append<overflow::join>(positions);
+        if (all) seen.all.template append<overflow::drop>(positions);
+        return true;
     }
     /// Whether an interval behind the others has no room.
     LONGSPAN_HD static constexpr bool full(const interval_set<part>& set, interval next) {

@@ -80,16 +80,11 @@ LONGSPAN_HD [[nodiscard]] constexpr auto queries_from(const typename P::argument
     else return seen_part<query_capacity<P>>{P::queries(a, document, keys)};
 }
 
-/// Whether any of `own` sees one of these positions, as a walk over tiles of so many finds: key positions if Forward.
+/// keys_from if Forward, else queries_from.
 template <pattern P, bool Forward>
-LONGSPAN_HD [[nodiscard]] constexpr bool touches(const typename P::arguments& a, index document, interval own, interval tile) {
-    const auto seen = [&] {
-        if constexpr (Forward) return keys_from<P>(a, document, own, tile.begin, tile.length()).any;
-        else return queries_from<P>(a, document, own, tile.begin, tile.length()).any;
-    }();
-    bool touched = false;
-    for (int i = 0; i < seen.count; ++i) touched = touched || !overlap(seen.items[i], tile).empty();
-    return touched;
+LONGSPAN_HD [[nodiscard]] constexpr auto seen_from(const typename P::arguments& a, index document, interval own, index from, index tile) {
+    if constexpr (Forward) return keys_from<P>(a, document, own, from, tile);
+    else return queries_from<P>(a, document, own, from, tile);
 }
 
 /// The part of a run of keys that P does not show to every query; the whole run for patterns that do not say.
@@ -130,6 +125,12 @@ template <pattern P>
 LONGSPAN_HD [[nodiscard]] constexpr tile_class classify(const typename P::arguments& a, index document, interval queries, interval keys) {
     if (queries.empty() || keys.empty()) return tile_class::empty;
     return classify(P::keys(a, document, queries), keys);
+}
+
+/// Whether any of `own` sees one of these positions, as a walk over tiles of so many finds: key positions if Forward.
+template <pattern P, bool Forward>
+LONGSPAN_HD [[nodiscard]] constexpr bool touches(const typename P::arguments& a, index document, interval own, interval tile) {
+    return classify(seen_from<P, Forward>(a, document, own, tile.begin, tile.length()), tile) != tile_class::empty;
 }
 
 }  // namespace longspan

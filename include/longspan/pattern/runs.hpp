@@ -103,28 +103,18 @@ private:
 ///     for (tile_run run; walk.next(run);) …
 template <pattern P, class Position = index>
 LONGSPAN_HD [[nodiscard]] constexpr run_walk<key_capacity<P>, Position> key_runs(const typename P::arguments& a, index document, interval queries,
-                                                                                 interval key_range, index tile) {
+                                                                                 interval key_range, index tile, index settled = 0) {
     if (queries.empty() || key_range.empty()) return {};
-    return {P::keys(a, document, queries), key_range, tile};
+    return {P::keys(a, document, queries), key_range, tile, settled};
 }
 
 /// The live query tiles of a run of keys: the transposed walk, for a backward that keeps keys.
 template <pattern P, class Position = index>
 LONGSPAN_HD [[nodiscard]] constexpr run_walk<query_capacity<P>, Position> query_runs(const typename P::arguments& a, index document, interval keys,
-                                                                                     interval query_range, index tile) {
+                                                                                     interval query_range, index tile, index settled = 0) {
     if (keys.empty() || query_range.empty()) return {};
-    return {P::queries(a, document, keys), query_range, tile};
+    return {P::queries(a, document, keys), query_range, tile, settled};
 }
-
-namespace detail {
-
-template <listed_pattern P, bool Forward>
-LONGSPAN_HD constexpr auto seen_from(const typename P::arguments& a, index document, interval own, index from, index tile) {
-    if constexpr (Forward) return P::keys_from(a, document, own, from, tile);
-    else return P::queries_from(a, document, own, from, tile);
-}
-
-}  // namespace detail
 
 /// The same of a listed pattern, part by part: the next part is looked up where one ends. Forward: key tiles of a run of queries.
 template <listed_pattern P, bool Forward, class Position = index>
@@ -138,14 +128,14 @@ public:
     LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
         while (!part_.next(run)) {
             if (part_.done()) return false;
-            const auto seen = detail::seen_from<P, Forward>(*arguments_, document_, own_, range_.begin + part_.settled() * tile_, tile_);
+            const auto seen = seen_from<P, Forward>(*arguments_, document_, own_, range_.begin + part_.settled() * tile_, tile_);
             part_ = {seen, range_, tile_, part_.settled(), seen.until};
         }
         return true;
     }
 
 private:
-    static constexpr int capacity = decltype(detail::seen_from<P, Forward>(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
+    static constexpr int capacity = decltype(seen_from<P, Forward>(typename P::arguments{}, 0, interval{}, 0, 1))::capacity;
 
     const typename P::arguments* arguments_;
     index document_;
@@ -157,15 +147,9 @@ private:
 /// key_runs or query_runs from tile `settled` on, part by part where the pattern is listed.
 template <pattern P, bool Forward, class Position = index>
 LONGSPAN_HD [[nodiscard]] constexpr auto runs_from(const typename P::arguments& a, index document, interval own, interval range, index tile, index settled = 0) {
-    if constexpr (listed_pattern<P>) {
-        return listed_walk<P, Forward, Position>(a, document, own, range, tile, settled);
-    } else if constexpr (Forward) {
-        if (own.empty() || range.empty()) return run_walk<key_capacity<P>, Position>{};
-        return run_walk<key_capacity<P>, Position>{P::keys(a, document, own), range, tile, settled};
-    } else {
-        if (own.empty() || range.empty()) return run_walk<query_capacity<P>, Position>{};
-        return run_walk<query_capacity<P>, Position>{P::queries(a, document, own), range, tile, settled};
-    }
+    if constexpr (listed_pattern<P>) return listed_walk<P, Forward, Position>(a, document, own, range, tile, settled);
+    else if constexpr (Forward) return key_runs<P, Position>(a, document, own, range, tile, settled);
+    else return query_runs<P, Position>(a, document, own, range, tile, settled);
 }
 
 /// Calls f(tile_run) for each run of live key tiles, in order.
