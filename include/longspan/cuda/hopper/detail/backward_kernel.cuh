@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);
-        typename memory::work_ring_type{base + memory::work_ring}.init(of_warp, multipliers + (2 + shape::adders) * of_warp);
+        typename memory::work_ring_type{base + memory::work_ring}.init(of_warp, multipliers + (1 + shape::adders) * of_warp);
         ptx::mbarrier_init(base + memory::ragged, 1);
         ptx::mbarrier_init_done();
     }

@@ -174,7 +174,8 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
     }
 }
 
-/// The marking warp: statistics of a tile's queries, and the words of masks.
+/// The marking warp: statistics of a tile's queries, and the words of masks. It plans the next block as soon as this one's last tile is
+/// marked, two tiles before the end; not before, since other thread blocks may wait for what a plan takes.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base) {
     using shape = backward_shape<HeadDim>;
@@ -189,8 +190,11 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
         return masks.base + static_cast<std::uint32_t>(4 * (key * memory::masks::per_row + i));
     };
     for (std::uint32_t works = 0;; ++works) {
-        work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
-        const auto& b = memory::block(works & 1);
+        const typename memory::work_ring_type::place at_work{static_cast<int>(works & 1), works >> 1 & 1};
+        auto& b = memory::block(works & 1);
+        work_ring.wait_free(at_work);
+        plan_block<Pattern, HeadDim>(c, b, (ptx::thread_x() & 31) == 0);
+        pipeline::arrive_as_warp(work_ring.full(at_work), ptx::thread_x() & 31);
         if (b.key_head < 0) return;
         for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool partial) {
             const pipeline::ring_place<2> at{static_cast<int>(tiles & 1), tiles >> 1 & 1};
@@ -235,14 +239,11 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
             __syncwarp();
             pipeline::arrive_as_warp(mark_ring.full(at), lane);
         });
-        __syncwarp();
-        work_ring.free_as_warp({static_cast<int>(works & 1), 0}, ptx::thread_x() & 31);
     }
 }
 
 /// An adding warp, number `which`: every other tile is its own, so that it may wait until its sums are in memory and say so at once. One
-/// lane adds. The one that has not the last tile of a block plans the next block meanwhile; not before, since other thread blocks may
-/// wait for what a plan takes.
+/// lane adds.
 template <class Pattern, int HeadDim, bool Dropout, sums Sums, class Call>
 __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
@@ -251,12 +252,6 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     constexpr bool ordered = Sums == sums::deterministic;
     const auto leads = [] { return (ptx::thread_x() & 31) == 0; };
-    const auto plan = [&](std::uint32_t number) {
-        const typename memory::work_ring_type::place at{static_cast<int>(number & 1), number >> 1 & 1};
-        work_ring.wait_free(at);
-        plan_block<Pattern, HeadDim>(c, memory::block(number & 1), leads());
-        pipeline::arrive_as_warp(work_ring.full(at), ptx::thread_x() & 31);
-    };
     const auto add = [&](const auto& b, int tile, int head, std::uint32_t number) {
         const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
         const int live = left < shape::queries ? left : shape::queries;
@@ -303,7 +298,6 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
             ptx::store_release(c.marks + mark, b.number);
         }
     };
-    if (which == 0) plan(0);
     std::uint32_t tiles = 0;
     for (std::uint32_t works = 0;; ++works) {
         work_ring.wait_full({static_cast<int>(works & 1), works >> 1 & 1});
@@ -318,7 +312,6 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
         }
         __syncwarp();
         tiles += static_cast<std::uint32_t>(b.tiles);
-        if ((tiles & 1) == which) plan(works + 1);
         work_ring.free_as_warp({static_cast<int>(works & 1), 0}, ptx::thread_x() & 31);
     }
 }
