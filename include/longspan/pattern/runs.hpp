@@ -32,8 +32,8 @@ public:
         : length_(static_cast<Position>(range.empty() ? 0 : range.length())), tile_(static_cast<Position>(tile)),
           next_tile_(static_cast<Position>(settled)), any_count_(seen.any.count), all_count_(seen.all.count) {
         const auto within = [&](index at) { return static_cast<Position>(at <= range.begin ? 0 : at >= range.end ? range.length() : at - range.begin); };
-        for (int i = 0; i < any_count_; ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
-        for (int i = 0; i < all_count_; ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
+        for (int i = 0; i < Capacity && i < any_count_; ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
+        for (int i = 0; i < Capacity && i < all_count_; ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
         if constexpr (InParts) known_ = floor_of(within(until));
     }
 
@@ -44,8 +44,8 @@ public:
 
     /// The next run; false behind the last.
     LONGSPAN_HD [[nodiscard]] constexpr bool next(tile_run& run) {
-        while (any_next_ < any_count_ && next_tile_ * tile_ >= any_[any_next_].end) ++any_next_;
-        const Position first = any_next_ == any_count_ ? count() : larger(next_tile_, floor_of(any_[any_next_].begin));
+        while (any_next_ < any_count_ && next_tile_ * tile_ >= any(any_next_).end) ++any_next_;
+        const Position first = any_next_ == any_count_ ? count() : larger(next_tile_, floor_of(any(any_next_).begin));
         if (first >= known()) {
             if constexpr (InParts) next_tile_ = known();
             return false;
@@ -54,17 +54,17 @@ public:
         // The next stretch of whole tiles inside one interval of `all`.
         Position whole_first = count(), whole_last = count();
         for (; all_next_ < all_count_; ++all_next_) {
-            whole_first = larger(first, ceil_of(all_[all_next_].begin));
-            whole_last = floor_of(all_[all_next_].end);
+            whole_first = larger(first, ceil_of(all(all_next_).begin));
+            whole_last = floor_of(all(all_next_).end);
             if (whole_first < whole_last) break;
             whole_first = count();
         }
         if (whole_first == first) {
             run = {first, whole_last, tile_class::full};
         } else {
-            Position last = ceil_of(any_[any_next_].end);
-            while (last < whole_first && any_next_ + 1 < any_count_ && floor_of(any_[any_next_ + 1].begin) <= last) {
-                last = ceil_of(any_[++any_next_].end);
+            Position last = ceil_of(any(any_next_).end);
+            while (Capacity > 1 && last < whole_first && any_next_ + 1 < any_count_ && floor_of(any(any_next_ + 1).begin) <= last) {
+                last = ceil_of(any(++any_next_).end);
             }
             run = {first, last < whole_first ? last : whole_first, tile_class::partial};
         }
@@ -85,6 +85,9 @@ private:
     struct nothing {};
     std::conditional_t<InParts, Position, nothing> known_{};  ///< tiles before this one are what the sets tell of
 
+    // The only one has no number to be asked by, or a kernel would keep it in memory.
+    LONGSPAN_HD constexpr const stretch& any(int i) const { return any_[Capacity == 1 ? 0 : i]; }
+    LONGSPAN_HD constexpr const stretch& all(int i) const { return all_[Capacity == 1 ? 0 : i]; }
     LONGSPAN_HD constexpr Position known() const {
         if constexpr (InParts) return known_;
         else return count();
