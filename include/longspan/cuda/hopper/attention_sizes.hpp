@@ -41,13 +41,9 @@ struct backward_layout {
 
 }  // namespace detail
 
-/// Scratch of the backward: 12 bytes of each query and head, and at most 1 GiB of sums (or what one key/value head needs). Where the
-/// portable kernels stand in, for heads of 256, theirs. A forward finds room in it too.
+/// Scratch of the backward: 12 bytes of each query and head, and at most 1 GiB of sums (or what one key/value head needs). A forward finds
+/// room in it too.
 [[nodiscard]] constexpr bytes attention_backward_workspace(index query_tokens, index heads, index key_heads, index head_dim) {
-    if (head_dim != 64 && head_dim != 128) {
-        const bytes portable = cuda::attention_backward_workspace(query_tokens, heads, key_heads, head_dim);
-        return portable > workspace_alignment ? portable : workspace_alignment;  // the forward's counter
-    }
     return detail::backward_layout_of(query_tokens, heads, key_heads, head_dim).size;
 }
 

@@ -12,6 +12,7 @@
 
 #include <longspan/cuda/hopper/detail/backward_movers.cuh>
 #include <longspan/cuda/hopper/detail/backward_products.cuh>
+#include <longspan/cuda/hopper/detail/backward_wide.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -35,8 +36,8 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         constexpr int of_warp = pipeline::arrivals_of_warp, multipliers = 4 * shape::groups * of_warp;
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::mark_ring}.init(memory::markers * of_warp, 1);
-        typename memory::query_ring_type{base + memory::d_out_ring}.init(1, multipliers);
-        typename memory::query_ring_type{base + memory::dq_ring}.init(multipliers, 1);
+        typename memory::d_out_ring_type{base + memory::d_out_ring}.init(1, multipliers);
+        typename memory::dq_ring_type{base + memory::dq_ring}.init(multipliers, 1);
         typename memory::single{base + memory::key_ring}.init(1, multipliers);
         typename memory::work_ring_type{base + memory::work_ring}.init(of_warp, multipliers + (1 + shape::adders) * of_warp);
         ptx::mbarrier_init(base + memory::ragged, 1);
@@ -51,7 +52,8 @@ __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
         else add_queries<Pattern, HeadDim, Score::dropout, Sums>(c, base, static_cast<std::uint32_t>(warp - 2));
     } else {
         ptx::take_registers<shape::registers>();
-        backward_products<Pattern, HeadDim, Score, T, call>(c, base).run();
+        using products = std::conditional_t<shape::wide, backward_wide<Pattern, HeadDim, Score, T, call>, backward_products<Pattern, HeadDim, Score, T, call>>;
+        products(c, base).run();
     }
 }
 

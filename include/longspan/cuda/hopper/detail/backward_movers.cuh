@@ -96,11 +96,11 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
     using key_tile = typename memory::key_tile;
     using query_tile = typename memory::query_tile;
     const typename memory::query_ring_type query_ring{base + memory::query_ring};
-    const typename memory::query_ring_type d_out_ring{base + memory::d_out_ring};
+    const typename memory::d_out_ring_type d_out_ring{base + memory::d_out_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     const typename memory::single key_ring{base + memory::key_ring};
     typename memory::query_ring_type::place at_queries;
-    typename memory::query_ring_type::place at_d_out;
+    typename memory::d_out_ring_type::place at_d_out;
     typename memory::work_ring_type::place at_work;
     typename memory::single::place at_keys;
     [[maybe_unused]] typename memory::query_ring_type::place at_marks;
@@ -248,7 +248,7 @@ template <class Pattern, int HeadDim, bool Dropout, sums Sums, class Call>
 __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
     using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
-    const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
+    const typename memory::dq_ring_type dq_ring{base + memory::dq_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     constexpr bool ordered = Sums == sums::deterministic;
     const auto leads = [] { return (ptx::thread_x() & 31) == 0; };
@@ -267,32 +267,32 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
             before = block_before<Pattern, shape>(c, b, {position, position + live});
         }
         const std::uint32_t mark = static_cast<std::uint32_t>(head * c.query_tokens + row);
-        const pipeline::ring_place<2> at{static_cast<int>(which), number >> 1 & 1};
         // Mostly the mark has been there for long, and is read before the sums come.
         if (ordered && before >= 0) {
             while (ptx::load_acquire(c.marks + mark) != before) {
             }
             ptx::fence_async_proxy_everywhere();
         }
-        dq_ring.wait_full(at);
-        if (before == -2) {  // all of it is 0
-            dq_ring.free(at);
-            return;
-        }
+#pragma unroll 1
+        for (int pass = 0; pass < shape::passes; ++pass) {
+            const auto at = memory::dq_turn(number * shape::passes + static_cast<std::uint32_t>(pass));
+            dq_ring.wait_full(at);
 #pragma unroll
-        for (int i = 0; i < shape::groups; ++i) {
-            const int half = shape::halves == 2 ? i : 0, rows = shape::halves == 2 ? live : live - 64 * i;
-            if (rows <= 0) continue;
-            const int bytes = (rows < 64 ? rows : 64) * 256;
-            float* const to = c.dq_sums + ((head * index{shape::halves} + half) * c.query_tokens + row + (shape::halves == 2 ? 0 : 64 * i)) * 64;
-            const std::uint32_t from = base + memory::dq + static_cast<std::uint32_t>(i * memory::part);
-            if (before >= 0) ptx::add_bulk(to, from, bytes);
-            else ptx::store_bulk(to, from, bytes);
+            for (int i = 0; i < shape::groups && before != -2; ++i) {  // or all of it is 0
+                constexpr bool by_panel = shape::panels > 1;
+                const int part = shape::part(i, pass), rows = by_panel ? live : live - 64 * part;
+                if (rows <= 0) continue;
+                const int bytes = (rows < 64 ? rows : 64) * 256;
+                float* const to = c.dq_sums + ((head * index{shape::panels} + (by_panel ? part : 0)) * c.query_tokens + row + (by_panel ? 0 : 64 * part)) * 64;
+                const std::uint32_t from = base + memory::dq + static_cast<std::uint32_t>(i * memory::part);
+                if (before >= 0) ptx::add_bulk(to, from, bytes);
+                else ptx::store_bulk(to, from, bytes);
+            }
+            ptx::commit_bulk();
+            ptx::wait_bulk_read<0>();
+            dq_ring.free(at);
         }
-        ptx::commit_bulk();
-        ptx::wait_bulk_read<0>();
-        dq_ring.free(at);
-        if constexpr (ordered) {
+        if (ordered && before != -2) {
             ptx::wait_bulk<0>();
             ptx::fence_async_proxy_everywhere();
             ptx::store_release(c.marks + mark, b.number);

@@ -64,23 +64,23 @@ struct backward_products {
         ptx::commit_products();
     }
     __device__ __forceinline__ void multiply_dq(float (&dq)[32], map_tile ds) const {
-        const std::uint64_t columns = keys().columns_from(shape::halves == 2 ? 64 * group : 0);
+        const std::uint64_t columns = keys().columns_from(shape::panels == 2 ? 64 * group : 0);
         ptx::fence_products();
 #pragma unroll
         for (int k = 0; k < shape::keys / 16; ++k) {
-            ptx::multiply<T, 1, 1>(dq, ds.columns_from(shape::halves == 2 ? 0 : 64 * group) + map_tile::along_rows(16 * k),
+            ptx::multiply<T, 1, 1>(dq, ds.columns_from(shape::panels == 2 ? 0 : 64 * group) + map_tile::along_rows(16 * k),
                                    columns + key_tile::along_rows(16 * k), k > 0);
         }
         ptx::commit_products();
     }
 
     /// Row r of 64 floats: 16-byte unit 4·(j ⊕ r mod 2) + t holds columns 16j + 2t, 16j + 2t + 1, 16j + 8 + 2t, 16j + 8 + 2t + 1.
-    __device__ __forceinline__ void hand_over(const float (&dq)[32], const typename memory::query_ring_type& ring) const {
+    /// `turn`: how many parts this warpgroup has handed over before.
+    __device__ __forceinline__ void hand_over(const float (&dq)[32], std::uint32_t turn) const {
+        const typename memory::dq_ring_type ring{base + memory::dq_ring};
         const int thread = ptx::thread_x(), g = thread / 4 % 8, t = thread % 4;
         const std::uint32_t part = base + memory::dq + static_cast<std::uint32_t>(group * memory::part + (thread / 32 % 4 * 16 + g) * 256);
-        // `tiles` counts this one already; the one before it has been read when its own turn is freed.
-        const std::uint32_t here = tiles - 1, before = tiles - 2;
-        if (here > 0) ring.wait_freed({static_cast<int>(before & 1), before >> 1 & 1});
+        if (turn > 0) ring.wait_freed(memory::dq_turn(turn - 1));  // the room is the same
 #pragma unroll
         for (int j = 0; j < 4; ++j)
 #pragma unroll
@@ -90,7 +90,7 @@ struct backward_products {
             }
         ptx::fence_async_proxy();
         __syncwarp();
-        pipeline::arrive_as_warp(ring.full({static_cast<int>(here & 1), 0}), lane());
+        pipeline::arrive_as_warp(ring.full(memory::dq_turn(turn)), lane());
     }
 
     __device__ __forceinline__ query_entry entry(int slot) const {
@@ -102,7 +102,6 @@ struct backward_products {
     __device__ __forceinline__ void walk(const block_type& b, float (&dk)[HeadDim / 2], float (&dv)[HeadDim / 2]) {
         const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
         const typename memory::query_ring_type d_out_ring{base + memory::d_out_ring};
-        const typename memory::query_ring_type dq_ring{base + memory::dq_ring};
         float score[queries / 2];
         query_ring.wait_full(at_ring());
         multiply_scores(score);
@@ -237,36 +236,42 @@ struct backward_products {
             multiply_scores(score);
             ptx::wait_products<1>();
             ptx::pin(dq);
-            hand_over(dq, dq_ring);
+            hand_over(dq, tiles - 1);
             ptx::wait_products<0>();
             if (left == 1) return;
         }
     }
 
-    /// A warp's 16 rows of dK or dV, as two-byte numbers through the memory of its rows of dSᵀ, else straight.
-    template <class D>
-    __device__ __forceinline__ void write_rows(const block_type& b, D* to, index stride, float (&sum)[HeadDim / 2], float scale, bool add) const {
+    /// 16 rows of dK or dV from column `column` of the head on, as two-byte numbers by way of 2 KiB of the warp's own for each `panels`-th
+    /// panel of 64 columns, `panel_step` apart, else straight.
+    template <int Panels, int Columns, class D>
+    __device__ __forceinline__ void write_rows(const block_type& b, D* to, index stride, float (&sum)[Columns / 2], float scale, bool add, int warp_key,
+                                               std::uint32_t room, int panel_step, int first_column = 0) const {
         const index first_row = b.s.key_begin + b.first_row;
-        const int lane = this->lane(), warp_key = this->warp_key(), g = lane / 4, t = lane % 4, live = b.live_keys - warp_key;
-        D* const column = to + static_cast<index>(b.key_head) * HeadDim;
+        const int lane = this->lane(), g = lane / 4, t = lane % 4, live = b.live_keys - warp_key;
+        D* const column = to + static_cast<index>(b.key_head) * HeadDim + first_column;
 #pragma unroll
-        for (int i = 0; i < HeadDim / 2; ++i) sum[i] *= scale;
+        for (int i = 0; i < Columns / 2; ++i) sum[i] *= scale;
         if (sizeof(D) == 2 && !add) {
             const auto place = [&](int row, int unit) {
-                return base + memory::map + static_cast<std::uint32_t>(unit / 8 * map_tile::size) + map_tile::offset(warp_key + row, unit % 8 * 8);
+                return room + static_cast<std::uint32_t>(unit / 8 * panel_step) + static_cast<std::uint32_t>(row * 128 + ((unit % 8) ^ (row % 8)) * 16);
             };
-            __syncwarp();
 #pragma unroll
-            for (int d = 0; d < HeadDim / 8; d += 2) {
-                ptx::store_matrices(place(lane % 16, d + lane / 16), pack_pair<D>(sum[4 * d], sum[4 * d + 1]), pack_pair<D>(sum[4 * d + 2], sum[4 * d + 3]),
-                                    pack_pair<D>(sum[4 * d + 4], sum[4 * d + 5]), pack_pair<D>(sum[4 * d + 6], sum[4 * d + 7]));
-            }
-            __syncwarp();
-            constexpr int units = HeadDim / 8, rows_at_once = 32 / units;
+            for (int first = 0; first < Columns / 8; first += 8 * Panels) {
+                __syncwarp();
 #pragma unroll
-            for (int r = 0; r < 16; r += rows_at_once) {
-                const int row = r + lane / units, unit = lane % units;
-                if (row < live) *reinterpret_cast<uint4*>(column + (first_row + warp_key + row) * stride + 8 * unit) = ptx::load_words(place(row, unit));
+                for (int d = 0; d < 8 * Panels; d += 2) {
+                    const float* const of = sum + 4 * (first + d);
+                    ptx::store_matrices(place(lane % 16, d + lane / 16), pack_pair<D>(of[0], of[1]), pack_pair<D>(of[2], of[3]), pack_pair<D>(of[4], of[5]),
+                                        pack_pair<D>(of[6], of[7]));
+                }
+                __syncwarp();
+                constexpr int units = 8 * Panels, rows_at_once = 32 / units;
+#pragma unroll
+                for (int r = 0; r < 16; r += rows_at_once) {
+                    const int row = r + lane / units, unit = lane % units;
+                    if (row < live) *reinterpret_cast<uint4*>(column + (first_row + warp_key + row) * stride + 8 * (first + unit)) = ptx::load_words(place(row, unit));
+                }
             }
         } else {
 #pragma unroll
@@ -275,7 +280,7 @@ struct backward_products {
                 if (row >= live) continue;
                 D* const at = column + (first_row + warp_key + row) * stride + 2 * t;
 #pragma unroll
-                for (int d = 0; d < HeadDim / 8; ++d) store_pair(at + 8 * d, sum[4 * d + 2 * h], sum[4 * d + 2 * h + 1], add);
+                for (int d = 0; d < Columns / 8; ++d) store_pair(at + 8 * d, sum[4 * d + 2 * h], sum[4 * d + 2 * h + 1], add);
             }
         }
     }
@@ -294,8 +299,9 @@ struct backward_products {
             if (b.tiles > 0) walk(b, dk, dv);
             ptx::barrier_wait(1, 128 * shape::groups);  // nobody reads dSᵀ any more
             key_ring.free_as_warp({}, lane());
-            write_rows(b, c.dv, c.dv_stride, dv, Score::dropout ? c.numbers.keep_scale : 1.0f, c.add_keys);
-            write_rows(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys);
+            const std::uint32_t room = base + memory::map + map_tile::offset(warp_key(), 0);  // its rows of dSᵀ
+            write_rows<shape::panels, HeadDim>(b, c.dv, c.dv_stride, dv, Score::dropout ? c.numbers.keep_scale : 1.0f, c.add_keys, warp_key(), room, map_tile::size);
+            write_rows<shape::panels, HeadDim>(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys, warp_key(), room, map_tile::size);
             __syncwarp();
             work_ring.free_as_warp({slot, 0}, lane());
         }

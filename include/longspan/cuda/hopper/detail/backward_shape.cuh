@@ -12,15 +12,18 @@ using longspan::cuda::detail::run_list;
 
 template <int HeadDim>
 struct backward_shape {
-    static constexpr int groups = 2, keys = 64 * groups, queries = HeadDim == 64 ? 128 : 64;
+    static constexpr bool wide = HeadDim == 256;  ///< see hopper/detail/backward_wide.cuh
+    static constexpr int groups = 2, keys = wide ? 64 : 128, queries = HeadDim == 64 ? 128 : 64;
     static constexpr int threads = 128 * (groups + 1);
-    static constexpr int slots = 2;    ///< of queries, of dO, and of dSᵀ
+    static constexpr int slots = 2;    ///< of queries, and of dSᵀ (wide heads: of Pᵀ and dSᵀ)
+    static constexpr int d_out_slots = wide ? 1 : 2;
     static constexpr int adders = 2;   ///< warps that add to dQ, tile by tile in turns
     static constexpr int mover_registers = 40, registers = 232;
     static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
-    // A warpgroup's part of dQ: 64 queries × 64 columns.
-    static constexpr int halves = HeadDim / 64;
-    static_assert(queries / 64 * halves == groups, "each warpgroup makes one part of dQ");
+    // A warpgroup makes a part of dQ at a time, 64 queries × 64 columns, one after another.
+    static constexpr int panels = HeadDim / 64, passes = queries / 64 * panels / groups;
+    /// Which part that is: its columns' panel, or its 64 queries where there is one panel.
+    LONGSPAN_HD static constexpr int part(int group, int pass) { return group * passes + pass; }
 };
 
 /// Intervals whose runs a block of keys has room for.
@@ -55,17 +58,19 @@ struct backward_memory {
     using masks = mask_words<shape::keys, shape::queries>;
     using drops = kept_columns<shape::keys, shape::queries>;
     static constexpr int markers = Dropout ? 2 : 1;  ///< warps that make what a tile is marked with
-    using query_ring_type = pipeline::ring<shape::slots>;  // of queries, of their marks, of dO, and of who adds dQ
+    using query_ring_type = pipeline::ring<shape::slots>;  // of queries, and of their marks
+    using d_out_ring_type = pipeline::ring<shape::d_out_slots>;
+    using dq_ring_type = pipeline::ring<shape::adders * shape::passes>;  ///< turns at one room: an adding warp sees all of a slot's
     using work_ring_type = pipeline::ring<2>;
     using single = pipeline::ring<1>;
     static constexpr int part = 64 * 64 * 4;  ///< of dQ
     static constexpr int keys = 0, values = keys + key_tile::size, queries = values + key_tile::size;
-    static constexpr int d_out = queries + shape::slots * query_tile::size, map = d_out + shape::slots * query_tile::size;
+    static constexpr int d_out = queries + shape::slots * query_tile::size, map = d_out + shape::d_out_slots * query_tile::size;
     static constexpr int dq = map + shape::slots * map_tile::size, seen = dq + shape::groups * part, kept = seen + shape::slots * masks::size;
     static constexpr int statistics = kept + (Dropout ? shape::slots * drops::size : 0), statistics_slot = shape::queries * 8;
     static constexpr int query_ring = statistics + shape::slots * statistics_slot, mark_ring = query_ring + query_ring_type::size;
-    static constexpr int d_out_ring = mark_ring + query_ring_type::size, dq_ring = d_out_ring + query_ring_type::size;
-    static constexpr int key_ring = dq_ring + query_ring_type::size, work_ring = key_ring + single::size;
+    static constexpr int d_out_ring = mark_ring + query_ring_type::size, dq_ring = d_out_ring + d_out_ring_type::size;
+    static constexpr int key_ring = dq_ring + dq_ring_type::size, work_ring = key_ring + single::size;
     static constexpr int ragged = work_ring + work_ring_type::size, entries = ragged + 16, blocks = entries + 8 * shape::slots;
     static constexpr int size = blocks + 2 * int{sizeof(block_type)};
     static_assert(blocks % 16 == 0 && statistics % 16 == 0 && seen % 16 == 0);
@@ -78,6 +83,11 @@ struct backward_memory {
     }
     __device__ static constexpr query_tile query_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(queries + slot * query_tile::size)}; }
     __device__ static constexpr query_tile d_out_slot(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(d_out + slot * query_tile::size)}; }
+    /// Of the parts of dQ that are handed over, number `turn`.
+    __device__ static constexpr pipeline::ring_place<dq_ring_type::slots> dq_turn(std::uint32_t turn) {
+        constexpr std::uint32_t slots = dq_ring_type::slots;
+        return {static_cast<int>(turn % slots), turn / slots & 1};
+    }
     __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
     __device__ static constexpr drops kept_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(kept + slot * drops::size)}; }
 };
@@ -89,7 +99,7 @@ struct backward_call {
     D *dk, *dv;
     index dk_stride, dv_stride;
     const float2* statistics;  ///< [heads][query_tokens]: log-sum-exp in base 2 (+∞ where nothing was seen), delta
-    float* dq_sums;            ///< [heads][halves][query_tokens][64], 16-byte units of a row in an order of their own
+    float* dq_sums;            ///< [heads][panels][query_tokens][64], 16-byte units of a row in an order of their own
     std::int32_t* marks;       ///< [heads][query_tokens], of the first row of each tile of queries: who added last
     index query_tokens;
     const attention_segment* segments;
