@@ -27,6 +27,11 @@ TEST_CASE("comb: what is one, and its step") {
     static_assert(step<ls::window_up_to & ls::strided<5>> == 5);
 }
 
+TEST_CASE("comb: a full band leaves the other as it is") {
+    static_assert(std::is_same_v<by_remainder<pattern_of<ls::causal & ls::strided<3>>>, ls::remainder_band<ls::causal_pattern, 3>>);
+    static_assert(std::is_same_v<by_remainder<pattern_of<ls::strided<3>>>, ls::remainder_band<ls::full_pattern, 3>>);
+}
+
 TEST_CASE("comb: what is none stays the pattern that it is") {
     const auto same = [](auto p) { return std::is_same_v<by_remainder<decltype(p)>, decltype(p)>; };
     static_assert(same(ls::full) && same(ls::causal) && same(ls::causal & ls::window<5>) && same(ls::first<3>));

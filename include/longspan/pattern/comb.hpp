@@ -41,6 +41,9 @@ struct comb<strided_pattern<Step>> {
     static constexpr index step = Step;
     using band = full_pattern;
 };
+// What a full band leaves as it is keeps a short name.
+template <class A, class B>
+using band_of_both = std::conditional_t<std::is_same_v<A, full_pattern>, B, std::conditional_t<std::is_same_v<B, full_pattern>, A, both<A, B>>>;
 template <class A, class B>
 struct comb_of_both {
     static constexpr index step = 1;
@@ -50,7 +53,7 @@ template <class A, class B>
     requires(!std::is_void_v<typename comb<A>::band> && !std::is_void_v<typename comb<B>::band>)
 struct comb_of_both<A, B> {
     static constexpr index step = std::lcm(comb<A>::step, comb<B>::step);
-    using band = both<typename comb<A>::band, typename comb<B>::band>;
+    using band = band_of_both<typename comb<A>::band, typename comb<B>::band>;
 };
 template <class A, class B>
 struct comb<both<A, B>> : comb_of_both<A, B> {};

@@ -267,14 +267,14 @@ struct backward_products {
 #pragma unroll
             for (int r = 0; r < 16; r += rows_at_once) {
                 const int row = r + lane / units, unit = lane % units;
-                if (row < live) *reinterpret_cast<uint4*>(column + (first_row + row_step * (warp_key + row)) * stride + 8 * unit) = ptx::load_words(place(row, unit));
+                if (row < live) *reinterpret_cast<uint4*>(column + (first_row + row_step * warp_key + row_step * row) * stride + 8 * unit) = ptx::load_words(place(row, unit));
             }
         } else {
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const int row = 8 * h + g;
                 if (row >= live) continue;
-                D* const at = column + (first_row + row_step * (warp_key + row)) * stride + 2 * t;
+                D* const at = column + (first_row + row_step * warp_key + row_step * row) * stride + 2 * t;
 #pragma unroll
                 for (int d = 0; d < HeadDim / 8; ++d) store_pair(at + 8 * d, sum[4 * d + 2 * h], sum[4 * d + 2 * h + 1], add);
             }

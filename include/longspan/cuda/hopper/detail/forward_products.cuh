@@ -62,7 +62,7 @@ __device__ __forceinline__ void write_out(const Call& c, const query_block& bloc
         for (int r = 0; r < 16; r += rows_at_once) {
             const int row = r + here.lane / units, unit = here.lane % units;
             if (warp_row + row >= live_rows) continue;
-            *reinterpret_cast<uint4*>(c.out + (row_begin + Step * (warp_row + row)) * c.out_stride + head * HeadDim + 8 * unit) =
+            *reinterpret_cast<uint4*>(c.out + (row_begin + Step * warp_row + Step * row) * c.out_stride + head * HeadDim + 8 * unit) =
                 ptx::load_words(queries.base + QueryTile::offset(own + row, 8 * unit));
         }
     }

@@ -71,18 +71,6 @@ template <class T>
     return map;
 }
 
-/// One row: its stride does not matter, but must be one that the encoder takes.
-template <class T>
-[[nodiscard]] index encodable_stride(matrix_view<T> view) {
-    return view.rows == 1 ? round_up(view.columns, 64) : view.stride;
-}
-
-template <class T>
-[[nodiscard]] CUtensorMap make_tensor_map(const char* op, matrix_view<T> view, int box_rows, int box_columns) {
-    if (view.rows == 0) return {};
-    return encode_tensor_map(op, view, 0, tensor_map_of(view.rows, view.columns, encodable_stride(view), box_rows, box_columns));
-}
-
 /// Boxes of rows that lie Step apart, as a kernel takes them.
 template <int Step>
 struct row_maps {
@@ -110,11 +98,14 @@ struct row_maps<1> {
 
 template <int Step, class T>
 [[nodiscard]] row_maps<Step> make_row_maps(const char* op, matrix_view<T> view, int box_rows, int box_columns) {
+    if (view.rows == 0) return {};
+    // One row: its stride does not matter, but must be one that the encoder takes.
+    const index stride = view.rows == 1 ? round_up(view.columns, 64) : view.stride;
     if constexpr (Step == 1) {
-        return {make_tensor_map(op, view, box_rows, box_columns)};
+        return {encode_tensor_map(op, view, 0, tensor_map_of(view.rows, view.columns, stride, box_rows, box_columns))};
     } else {
         row_maps<Step> maps{};
-        const index rows = view.rows / Step, more = view.rows % Step, stride = encodable_stride(view);
+        const index rows = view.rows / Step, more = view.rows % Step;
         maps.longer_remainders = static_cast<unsigned>(more);
         if (more > 0) maps.longer = encode_tensor_map(op, view, 0, comb_map_of(rows + 1, more, Step, view.columns, stride, box_rows, box_columns));
         if (rows > 0) maps.shorter = encode_tensor_map(op, view, more, comb_map_of(rows, Step - more, Step, view.columns, stride, box_rows, box_columns));
