@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <longspan/pattern/comb.hpp>
+#include <longspan/pattern/runs.hpp>
 
 namespace {
 
@@ -109,6 +110,61 @@ TEST_CASE("remainders: a class's segment holds the queries and keys of one remai
             CHECK(queries == s.query_count);
         }
     });
+}
+
+/// Every pair of rows that a walk over all blocks of all classes finds live, counted.
+template <class P, bool Forward>
+std::vector<int> met_pairs(const attention_segment& whole, index rows, index columns) {
+    using inner = longspan::by_remainder<P>;
+    constexpr int step = longspan::step_of<inner>, own_tile = 16, other_tile = 8;
+    std::vector<int> met(static_cast<std::size_t>(rows * columns));
+    const index own_count = Forward ? whole.query_count : whole.key_count;
+    if (own_count == 0) return met;
+    const hopper::class_blocks<step, own_tile> blocks(own_count);
+    for (unsigned v = 0; v < blocks.all; ++v) {
+        const attention_segment s = hopper::segment_of_class<step, Forward>(whole, blocks.class_of(v));
+        const longspan::interval queries{s.query_position, s.query_position + s.query_count}, keys{s.key_position, s.key_position + s.key_count};
+        const longspan::interval all = Forward ? queries : keys, others = Forward ? keys : queries;
+        const index first = index{blocks.number_of(v)} * own_tile;
+        const longspan::interval own = longspan::overlap({all.begin + first, all.begin + first + own_tile}, all);
+        auto walk = longspan::runs_from<inner, Forward, int>({}, 0, own, others, other_tile);
+        for (longspan::tile_run run; walk.next(run);) {
+            for (index other = others.begin + run.first * other_tile; other < std::min(others.end, others.begin + run.last * other_tile); ++other) {
+                for (index mine = own.begin; mine < own.end; ++mine) {
+                    const index q = Forward ? mine : other, k = Forward ? other : mine;
+                    const bool seen = run.kind == longspan::tile_class::full || inner::contains({}, 0, q, k);
+                    const index row = s.query_begin + (q - s.query_position) * step, column = s.key_begin + (k - s.key_position) * step;
+                    if (seen) ++met[static_cast<std::size_t>(row * columns + column)];
+                }
+            }
+        }
+    }
+    return met;
+}
+
+TEST_CASE("remainders: walks over all classes meet every pair that a comb shows, once, wherever positions begin") {
+    using longspan::causal_pattern, longspan::both, longspan::strided_pattern, longspan::window_pattern;
+    std::mt19937 engine(7);
+    const auto below = [&](index n) { return static_cast<index>(engine() % static_cast<unsigned>(n)); };
+    const auto check = [&]<class P>(P) {
+        for (int round = 0; round < 12; ++round) {
+            const attention_segment s{below(9), below(150), below(120), below(9), below(150), below(120), 0, 0};
+            const index rows = s.query_begin + s.query_count, columns = s.key_begin + s.key_count;
+            std::vector<int> truth(static_cast<std::size_t>(rows * columns));
+            for (index q = 0; q < s.query_count; ++q) {
+                for (index k = 0; k < s.key_count; ++k) {
+                    truth[static_cast<std::size_t>((s.query_begin + q) * columns + s.key_begin + k)] = P::contains({}, 0, s.query_position + q, s.key_position + k);
+                }
+            }
+            CHECK(met_pairs<P, true>(s, rows, columns) == truth);
+            CHECK(met_pairs<P, false>(s, rows, columns) == truth);
+        }
+    };
+    check(both<causal_pattern, strided_pattern<3>>{});
+    check(both<causal_pattern, both<window_pattern<30>, strided_pattern<2>>>{});
+    check(both<window_pattern<57>, strided_pattern<8>>{});
+    check(both<window_pattern<3>, strided_pattern<8>>{});
+    check(strided_pattern<61>{});
 }
 
 // Thread blocks that take tickets as they come, each walking its own in order and waiting, at each block, until the block of its class that

@@ -99,16 +99,22 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             }
             return;
         }
-        const attention_block block = c.work.blocks[1 + item.place];
-        const attention_segment s = c.segments[block.segment];
         if constexpr (step == 1) {
+            const attention_block block = c.work.blocks[1 + item.place];
+            const attention_segment s = c.segments[block.segment];
             copy_block(s, static_cast<index>(block.block) * shape::queries, item.head);
         } else {
-            const class_blocks<step, shape::queries> all(s.query_count);
-            const unsigned first = all.begin(static_cast<unsigned>(block.block));
-            for (unsigned v = all.begin(static_cast<unsigned>(block.block) + 1); v-- > first;) {
-                copy_block(segment_of_class<step, true>(s, all.class_of(v)), static_cast<index>(all.number_of(v)) * shape::queries, item.head);
-                if (v > first) work_ring.wait_free(at_work);
+            for (int left = -1;;) {
+                // Looked up for each block: registers are few here, and a walk would have to carry it all.
+                const attention_block block = c.work.blocks[1 + item.place];
+                const attention_segment& s = c.segments[block.segment];
+                const class_blocks<step, shape::queries> all(s.query_count);
+                const unsigned first = all.begin(static_cast<unsigned>(block.block));
+                left = (left < 0 ? static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1) - first) : left) - 1;
+                const unsigned here = first + static_cast<unsigned>(left);
+                copy_block(segment_of_class<step, true>(s, all.class_of(here)), static_cast<index>(all.number_of(here)) * shape::queries, item.head);
+                if (left == 0) break;
+                work_ring.wait_free(at_work);
             }
         }
     }
