@@ -38,7 +38,8 @@ static void check_again(hopper_problem<P, HeadDim, Score, T>& p, accuracy& all) 
 template <index HeadDim, class T = bf16, class P>
 static void check_documents(P, index step, index heads, index key_heads, unsigned seed, const typename P::arguments& arguments = {}) {
     accuracy all;
-    const std::vector<std::vector<index>> layouts{{1}, {step - 1, step, step + 1}, {0, 1, 2 * step + 1, 0, 127 * step + 1}, {128 * step, 3}, {130, 0, 129 * step + 2, 64}};
+    const std::vector<std::vector<index>> layouts{
+        {1}, {step - 1, step, step + 1}, {0, 1, 2 * step + 1, 0, 127 * step + 1}, {128 * step, 3}, {130, 0, 129 * step + 2, 64}};
     for (const auto& lengths : layouts) {
         CAPTURE(lengths.size());
         CAPTURE(lengths.back());
@@ -58,11 +59,15 @@ TEST_CASE("hopper attention: combs over documents of any length, heads of 64") {
     check_documents<64, fp16>(strided<8>, 8, 3, 3, 500);
 }
 TEST_CASE("hopper attention: a comb whose sums rise, with heads in groups") { check_documents<128>(causal & strided<3>, 3, 4, 2, 600); }
-TEST_CASE("hopper attention: a comb wider than its window shows each query itself alone") { check_documents<128>(window<3> & strided<8>, 8, 2, 1, 700); }
+TEST_CASE("hopper attention: a comb wider than its window shows each query itself alone") {
+    check_documents<128>(window<3> & strided<8>, 8, 2, 1, 700);
+}
 TEST_CASE("hopper attention: a comb of heads of 256, which goes backward through the portable kernels") {
     check_documents<256>(causal & dilated_window<70, 8>, 8, 2, 1, 800);
 }
-TEST_CASE("hopper attention: a comb whose width is known at run time") { check_documents<128>(causal & strided<3> & window_up_to, 3, 2, 2, 900, {200}); }
+TEST_CASE("hopper attention: a comb whose width is known at run time") {
+    check_documents<128>(causal & strided<3> & window_up_to, 3, 2, 2, 900, {200});
+}
 
 TEST_CASE("hopper attention: a comb over queries and keys of different sets, whose first positions leave different remainders") {
     using P = both<window_pattern<59 * 8 + 1>, strided_pattern<8>>;
@@ -147,7 +152,9 @@ static void check_score(P, unsigned seed) {
     all.check(1e-5);
 }
 
-TEST_CASE("hopper attention: ALiBi under a comb measures true distances") { check_score<128, score<false, true>>(causal & dilated_window<30, 8>, 1300); }
+TEST_CASE("hopper attention: ALiBi under a comb measures true distances") {
+    check_score<128, score<false, true>>(causal & dilated_window<30, 8>, 1300);
+}
 TEST_CASE("hopper attention: a soft cap, ALiBi and sinks under a comb") { check_score<128, score<true, true, true>>(strided<3>, 1400); }
 
 TEST_CASE("hopper attention: a comb's sums of dQ in any order") {
@@ -161,7 +168,8 @@ TEST_CASE("hopper attention: a comb's sums of dQ in any order") {
 }
 
 TEST_CASE("hopper attention: a hundred runs of a comb, the same bits") {
-    hopper_problem<both<causal_pattern, both<window_pattern<399 * 2 + 1>, strided_pattern<2>>>, 128, score<>, bf16> p(documents({2900, 0, 1, 450, 129}), 4, 2, 1600);
+    using P = both<causal_pattern, both<window_pattern<399 * 2 + 1>, strided_pattern<2>>>;
+    hopper_problem<P, 128, score<>, bf16> p(documents({2900, 0, 1, 450, 129}), 4, 2, 1600);
     std::vector<std::vector<bf16>> first;
     for (int run = 0; run < 100; ++run) {
         p.forward(), p.backward();

@@ -26,8 +26,8 @@ constexpr int block = 128;
 
 std::vector<index> lengths_for(int step) {
     std::vector<index> all;
-    for (const index n : {index{1}, index{2}, index{step - 1}, index{step}, index{step + 1}, index{block}, index{block + 1}, index{2 * block + 3}, index{(block - 1) * step + 1},
-                          index{block * step - 1}, index{block * step}, index{block * step + 1}, index{3 * block * step + step / 2}, index{9001}}) {
+    for (const int n : {1, 2, step - 1, step, step + 1, block, block + 1, 2 * block + 3, (block - 1) * step + 1, block * step - 1, block * step,
+                        block * step + 1, 3 * block * step + step / 2, 9001}) {
         if (n >= 1) all.push_back(n);
     }
     return all;
@@ -153,7 +153,8 @@ TEST_CASE("remainders: walks over all classes meet every pair that a comb shows,
             std::vector<int> truth(static_cast<std::size_t>(rows * columns));
             for (index q = 0; q < s.query_count; ++q) {
                 for (index k = 0; k < s.key_count; ++k) {
-                    truth[static_cast<std::size_t>((s.query_begin + q) * columns + s.key_begin + k)] = P::contains({}, 0, s.query_position + q, s.key_position + k);
+                    const auto at = static_cast<std::size_t>((s.query_begin + q) * columns + s.key_begin + k);
+                    truth[at] = P::contains({}, 0, s.query_position + q, s.key_position + k);
                 }
             }
             CHECK(met_pairs<P, true>(s, rows, columns) == truth);

@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(256)
     for (int k = 0; k < each; ++k) {
         const int i = static_cast<int>(threadIdx.x) + 256 * k, row = i / units, unit = i % units, half = unit / 16;
         // A unit's place follows from its row within a tile.
-        const unsigned tile_row = Step == 1 ? static_cast<unsigned>(row) : (static_cast<unsigned>(first - begin) + static_cast<unsigned>(row)) / Step;
-        const int j = (unit % 16 / 4) ^ static_cast<int>(tile_row & 1), t = unit % 4;
+        const int tile_row = Step == 1 ? row : static_cast<int>((static_cast<unsigned>(first - begin) + static_cast<unsigned>(row)) / Step);
+        const int j = (unit % 16 / 4) ^ (tile_row & 1), t = unit % 4;
         if (row >= left) continue;
         D* const to = dq.row(first + row) + head * HeadDim + 64 * half + 16 * j + 2 * t;
         store_pair(to, sum[k].x * scale, sum[k].y * scale);
@@ -150,8 +150,9 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
             }
             if (queries.rows == 0) continue;
             const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, base::short_block)), static_cast<unsigned>(count_here));
-            round_query_gradients<width, step><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), dq_sums, Sums == sums::deterministic ? marks + first * queries.rows : nullptr,
-                                                                   segments.data(), query_blocks, numbers.natural_scale);
+            const std::int32_t* const marks_here = Sums == sums::deterministic ? marks + first * queries.rows : nullptr;
+            round_query_gradients<width, step><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), dq_sums, marks_here, segments.data(), query_blocks,
+                                                                         numbers.natural_scale);
             check_launch(op);
         }
         if (queries.rows == 0) return;

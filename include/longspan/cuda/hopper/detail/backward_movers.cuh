@@ -89,13 +89,17 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, [[maybe_unus
         if (lane < words) reinterpret_cast<int4*>(&b.s)[lane] = reinterpret_cast<const int4*>(c.segments + block.segment)[lane];
         if (leader) b.number = block.block, b.first_row = static_cast<index>(block.block) * shape::keys;
     } else if (before != nullptr && before->left > 0) {
-        if (leader) b.key_head = before->key_head, enter_class<step, shape::keys>(c, b, before->segment, before->block + (c.rising ? 1 : -1), before->left - 1);
+        if (leader) {
+            b.key_head = before->key_head;
+            enter_class<step, shape::keys>(c, b, before->segment, before->block + (c.rising ? 1 : -1), before->left - 1);
+        }
     } else {
         attention_block block;
         if (!take(block)) return;
         if (leader) {
             const class_blocks<step, shape::keys> all(c.segments[block.segment].key_count);
-            const int first = static_cast<int>(all.begin(static_cast<unsigned>(block.block))), last = static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1)) - 1;
+            const int first = static_cast<int>(all.begin(static_cast<unsigned>(block.block)));
+            const int last = static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1)) - 1;
             enter_class<step, shape::keys>(c, b, block.segment, c.rising ? first : last, last - first);
         }
     }

@@ -31,8 +31,8 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             blocks[at_work.slot] = {s, first_row, live_rows, head};
             ptx::mbarrier_arrive_expect(work_ring.full(at_work), memory::queries_size);
             for (int i = 0; i < shape::groups; ++i) {
-                c.queries.copy(base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size),
-                               static_cast<int>(s.query_begin + step * first_row) + step * 64 * i, panel, work_ring.full(at_work));
+                const std::uint32_t to = base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size);
+                c.queries.copy(to, static_cast<int>(s.query_begin + step * first_row) + step * 64 * i, panel, work_ring.full(at_work));
             }
         }
         at_work.advance();
@@ -112,7 +112,8 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
                 const unsigned first = all.begin(static_cast<unsigned>(block.block));
                 left = (left < 0 ? static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1) - first) : left) - 1;
                 const unsigned here = first + static_cast<unsigned>(left);
-                copy_block(segment_of_class<step, true>(s, all.class_of(here)), static_cast<index>(all.number_of(here)) * shape::queries, item.head);
+                const index first_row = static_cast<index>(all.number_of(here)) * shape::queries;
+                copy_block(segment_of_class<step, true>(s, all.class_of(here)), first_row, item.head);
                 if (left == 0) break;
                 work_ring.wait_free(at_work);
             }

@@ -4,10 +4,11 @@
 // own, dense under the comb's band. Row i·Step + r of a side is the i-th of its class r. A block of work is a block of one class.
 //
 // The schedule lists ⌈rows / Block⌉ blocks of a side; classes make up to Step − 1 more, since each may end in a part of a block. Block v of
-// all is the (v / classes)-th of class v mod classes, so that v grows with position, and a listed block stands for a run of v. Whoever takes
-// listed blocks in falling order and walks each run downwards meets all v in falling order, and likewise rising: what the v-th waits for, an
-// earlier block of its class, v + classes or v − classes, was begun before it, by somebody else or by itself. So sums in the order of
-// keys (cuda/detail/attention_order.cuh) never wait for what begins later. Memory: none.
+// all is the (v / classes)-th of class v mod classes, so that v grows with position, and a listed block stands for a run of v. Listed blocks
+// are taken in falling order, each run walked downwards (or all of it rising): so blocks begin in falling order of v. Block v waits for the
+// next of its class, v + classes, alone, which began before it: in an earlier listed block, or in this one by the same thread block, which
+// does not wait for v. Of the blocks that are not done, the one that began first waits for nobody, so all come to an end; were v dealt out
+// by turns (v, v + listed, …), a second turn would wait for first ones that nobody has taken. Memory: none.
 #pragma once
 
 #include <longspan/core/attention_segment.hpp>
@@ -39,8 +40,8 @@ struct class_blocks {
         listed = (rows + (Block - 1)) / Block;
         all = longer * ((least + Block) / Block) + (Step - longer) * ((least + (Block - 1)) / Block);
     }
-    /// Listed block b stands for blocks [begin(b), begin(b + 1)); the last ones for one more, since those who take the first ones of a causal
-    /// pattern, or the longest, take these.
+    /// Listed block b stands for blocks [begin(b), begin(b + 1)). The last ones stand for one more: forwards, and where sums fall, those are
+    /// taken first, so that no launch ends with them.
     LONGSPAN_HD [[nodiscard]] constexpr unsigned begin(unsigned b) const {
         const unsigned plain = listed - all % listed;
         return b * (all / listed) + (b > plain ? b - plain : 0);

@@ -35,7 +35,8 @@ struct tensor_map_shape {
             {64, static_cast<std::uint32_t>(box_rows), static_cast<std::uint32_t>(box_columns / 64)}};
 }
 /// `remainders` of `step`, each with `rows` rows.
-[[nodiscard]] constexpr tensor_map_shape comb_map_of(index rows, index remainders, index step, index columns, index stride, int box_rows, int box_columns) {
+[[nodiscard]] constexpr tensor_map_shape comb_map_of(index rows, index remainders, index step, index columns, index stride, int box_rows,
+                                                     int box_columns) {
     return {4,
             {64, static_cast<std::uint64_t>(remainders), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns / 64)},
             {static_cast<std::uint64_t>(stride) * 2, static_cast<std::uint64_t>(stride * step) * 2, 128},
@@ -82,8 +83,8 @@ struct row_maps {
     __device__ __forceinline__ void copy(std::uint32_t to, int row, int panel, std::uint32_t mbarrier) const {
         const unsigned remainder = static_cast<unsigned>(row) % Step, quotient = static_cast<unsigned>(row) / Step;
         const bool in_longer = remainder < longer_remainders;
-        ptx::copy_box(to, in_longer ? &longer : &shorter, 0, static_cast<int>(in_longer ? remainder : remainder - longer_remainders), static_cast<int>(quotient),
-                      panel, mbarrier);
+        const int within = static_cast<int>(in_longer ? remainder : remainder - longer_remainders);
+        ptx::copy_box(to, in_longer ? &longer : &shorter, 0, within, static_cast<int>(quotient), panel, mbarrier);
     }
 };
 template <>
@@ -107,8 +108,11 @@ template <int Step, class T>
         row_maps<Step> maps{};
         const index rows = view.rows / Step, more = view.rows % Step;
         maps.longer_remainders = static_cast<unsigned>(more);
-        if (more > 0) maps.longer = encode_tensor_map(op, view, 0, comb_map_of(rows + 1, more, Step, view.columns, stride, box_rows, box_columns));
-        if (rows > 0) maps.shorter = encode_tensor_map(op, view, more, comb_map_of(rows, Step - more, Step, view.columns, stride, box_rows, box_columns));
+        const auto map = [&](index first, index rows_here, index remainders) {
+            return encode_tensor_map(op, view, first, comb_map_of(rows_here, remainders, Step, view.columns, stride, box_rows, box_columns));
+        };
+        if (more > 0) maps.longer = map(0, rows + 1, more);
+        if (rows > 0) maps.shorter = map(more, rows, Step - more);
         // Both are fetched ahead, so both are maps.
         if (more == 0) maps.longer = maps.shorter;
         if (rows == 0) maps.shorter = maps.longer;
