@@ -49,6 +49,7 @@ struct asked_of_attention {
     static void sides() {
         using namespace longspan;
         pattern(causal & strided<3>, 4);
+        pattern(causal & (strided<3> | first<2>), 4);
         pattern(window<40> | global<5>, 5);
         static constexpr auto map = block_map_of<32, 13>([](index q, index k) { return k <= q && (k == 0 || (q * 7 + k * 3) % 5 < 2); });
         pattern(blocks<map>, 6);

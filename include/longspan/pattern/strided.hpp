@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every S-th key: q ≡ k (mod S). In natural order every tile under a stride is partial, so these report no full tiles; a kernel
-// that wants them dense reorders the sequence by remainder.
+// Every S-th key: q ≡ k (mod S). In natural order every tile under a stride is partial, so these report no full tiles. Where a band is
+// cut by one, pattern/comb.hpp says what is left within one remainder, dense again: Hopper's attention walks one after another.
 //
 //     strided<S>             (q − k) mod S = 0 (Child et al., "Sparse Transformers", arXiv:1904.10509)
 //     dilated_window<W, S>   |q − k| < W·S and strided<S>: causal, W keys, the query's own included (arXiv:2004.05150)

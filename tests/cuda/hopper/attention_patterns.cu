@@ -18,7 +18,7 @@ TEST_CASE("hopper attention: lists of blocks in device memory") { asked::lists()
 TEST_CASE("hopper attention: lists with more runs than a block of keys has room for") { asked::long_lists(); }
 TEST_CASE("hopper attention: the list of a pattern's own pairs gives its bits") {
     asked::its_own_list(causal & (window<50> | first<20>), 9);
-    asked::its_own_list(causal & strided<3>, 10);
+    asked::its_own_list(causal & (strided<3> | first<2>), 10);
     asked::its_own_list(window<40> | global<5>, 11);
 }
 TEST_CASE("hopper attention: a pattern's numbers may stand in device memory and change between calls") { asked::later_numbers(); }

@@ -13,6 +13,7 @@
 #include <longspan/cuda/ptx/ordered.cuh>
 #include <longspan/cuda/ptx/red.cuh>
 #include <longspan/pattern/band.hpp>
+#include <longspan/pattern/comb.hpp>
 #include <longspan/pattern/compose.hpp>
 #include <longspan/pattern/strip.hpp>
 
@@ -58,6 +59,8 @@ template <class P>
 inline constexpr bool rising = std::is_same_v<P, full_pattern> || std::is_same_v<P, causal_pattern>;
 template <class A, class B>
 inline constexpr bool rising<both<A, B>> = rising<A> && rising<B>;
+template <class Band, index Step>
+inline constexpr bool rising<remainder_band<Band, Step>> = rising<Band>;
 
 /// Who adds to a block of queries before a block of keys does, and whether anyone does after it.
 struct turn {

@@ -21,6 +21,13 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap* ma
                  : "memory");
 }
 
+/// The box at (x, y, z, w).
+__device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap* map, int x, int y, int z, int w, std::uint32_t mbarrier) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
+                 "l"(map), "r"(mbarrier), "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
+}
+
 /// `bytes` in a row, a multiple of 16, between addresses at multiples of 16.
 __device__ __forceinline__ void copy_bulk(std::uint32_t to, const void* from, int bytes, std::uint32_t mbarrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes),

@@ -8,12 +8,11 @@
 
 #include <longspan/cuda/detail/attention_backward.cuh>
 #include <longspan/cuda/hopper/detail/backward_kernel.cuh>
-#include <longspan/cuda/hopper/detail/tensor_map.cuh>
 
 namespace longspan::cuda::hopper::detail {
 
 /// Rounds the sums of 64 queries of one head to dq; where there are marks, 0 where nobody has left one, since no key was seen.
-template <int HeadDim, class D>
+template <int HeadDim, int Step, class D>
 __global__ void __launch_bounds__(256)
     round_query_gradients(matrix_view<D> dq, const float* sums, const std::int32_t* marks, const attention_segment* segments, const attention_block* blocks, float scale) {
     using shape = backward_shape<HeadDim>;
@@ -21,20 +20,31 @@ __global__ void __launch_bounds__(256)
     if (block.segment < 0) return;
     const index begin = segments[block.segment].query_begin, left = segments[block.segment].query_count - static_cast<index>(block.block) * 64;
     const index first = begin + static_cast<index>(block.block) * 64, head = blockIdx.y;
-    const bool seen = marks == nullptr || marks[head * dq.rows + begin + static_cast<index>(block.block) * 64 / shape::queries * shape::queries] >= 0;
+    const bool seen =
+        Step > 1 || marks == nullptr || marks[head * dq.rows + begin + static_cast<index>(block.block) * 64 / shape::queries * shape::queries] >= 0;
     constexpr int units = HeadDim / 4, each = 64 * units / 256;
     float4 sum[each];
 #pragma unroll
     for (int k = 0; k < each; ++k) {
         const int i = static_cast<int>(threadIdx.x) + 256 * k, row = i / units, unit = i % units, half = unit / 16;
-        const bool live = row < left && seen;
-        sum[k] = live ? __ldcs(reinterpret_cast<const float4*>(sums + ((head * index{HeadDim / 64} + half) * dq.rows + first + row) * 64) + unit % 16)
+        bool live = row < left && seen;
+        std::conditional_t<Step == 1, int, index> behind = row;
+        if constexpr (Step > 1) {  // sums lie by class
+            const row_classes<Step> classes{segments[block.segment].query_count};
+            const unsigned place = static_cast<unsigned>(first - begin) + static_cast<unsigned>(row), of_class = place / Step;
+            const index class_begin = begin + classes.begin(place % Step);
+            live = live && (marks == nullptr || marks[head * dq.rows + class_begin + of_class / shape::queries * shape::queries] >= 0);
+            behind = class_begin + of_class - first;
+        }
+        sum[k] = live ? __ldcs(reinterpret_cast<const float4*>(sums + ((head * index{HeadDim / 64} + half) * dq.rows + first + behind) * 64) + unit % 16)
                       : make_float4(0, 0, 0, 0);
     }
 #pragma unroll
     for (int k = 0; k < each; ++k) {
         const int i = static_cast<int>(threadIdx.x) + 256 * k, row = i / units, unit = i % units, half = unit / 16;
-        const int j = (unit % 16 / 4) ^ (row & 1), t = unit % 4;
+        // A unit's place follows from its row within a tile.
+        const int tile_row = Step == 1 ? row : static_cast<int>((static_cast<unsigned>(first - begin) + static_cast<unsigned>(row)) / Step);
+        const int j = (unit % 16 / 4) ^ (tile_row & 1), t = unit % 4;
         if (row >= left) continue;
         D* const to = dq.row(first + row) + head * HeadDim + 64 * half + 16 * j + 2 * t;
         store_pair(to, sum[k].x * scale, sum[k].y * scale);
@@ -59,8 +69,10 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
                   "hopper attention: queries, keys, values and d_out are stored alike, as bf16 or fp16");
     constexpr int width = int{HeadDim};
     using T = std::remove_const_t<Q>;
+    using walked = walked_pattern<Pattern, Score>;
+    constexpr int step = step_of<walked>;
     using shape = backward_shape<width>;
-    using memory = backward_memory<width, run_capacity<Pattern>, Score::dropout>;
+    using memory = backward_memory<width, walked, Score::dropout>;
     constexpr const char* op = "hopper attention backward";
     const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;
     expect_view(op, "d_out", d_out, queries.rows, queries.columns, 16);
@@ -104,11 +116,11 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
             check(cudaMemsetAsync(dq_sums, 0, static_cast<std::size_t>(size), stream), op);
         }
         if (keys.rows > 0) {
-            const detail::backward_call<D, arguments> call{
-                make_tensor_map(op, queries_here, shape::queries, width),
-                make_tensor_map(op, keys_here, shape::keys, width),
-                make_tensor_map(op, values_here, shape::keys, width),
-                make_tensor_map(op, d_out_here, shape::queries, width),
+            const detail::backward_call<D, walked> call{
+                make_row_maps<step>(op, queries_here, shape::queries, width),
+                make_row_maps<step>(op, keys_here, shape::keys, width),
+                make_row_maps<step>(op, values_here, shape::keys, width),
+                make_row_maps<step>(op, d_out_here, shape::queries, width),
                 dk.data + first_key_head * HeadDim,
                 dv.data + first_key_head * HeadDim,
                 dk.stride,
@@ -124,9 +136,9 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
                 numbers_here,
                 static_cast<int>(group),
                 static_cast<int>(first),
-                base::rising<Pattern> && group > 1,
+                base::rising<walked> && group > 1,
                 add_keys == accumulate::yes};
-            const auto kernel = attention_backward<Pattern, width, Score, Sums, T, D>;
+            const auto kernel = attention_backward<walked, width, Score, Sums, T, D>;
             base::allow_shared(kernel, memory::size, op);
             const index items = base::most_blocks(keys.rows, count, shape::keys) * key_count_here;
             kernel<<<static_cast<unsigned>(std::min(items, index{multiprocessors(op)})), shape::threads, memory::size, stream>>>(call);
@@ -134,8 +146,9 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
         }
         if (queries.rows == 0) continue;
         const dim3 grid(static_cast<unsigned>(base::most_blocks(queries.rows, count, base::short_block)), static_cast<unsigned>(count_here));
-        round_query_gradients<width><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), dq_sums, Sums == sums::deterministic ? marks + first * queries.rows : nullptr,
-                                                               segments.data(), query_blocks, numbers.natural_scale);
+        const std::int32_t* const marks_here = Sums == sums::deterministic ? marks + first * queries.rows : nullptr;
+        round_query_gradients<width, step><<<grid, 256, 0, stream>>>(of_heads(dq, first, count_here), dq_sums, marks_here, segments.data(), query_blocks,
+                                                                     numbers.natural_scale);
         check_launch(op);
     }
     if (queries.rows == 0) return;

@@ -18,21 +18,21 @@ namespace longspan::cuda::hopper::detail {
 
 template <class Pattern, int HeadDim, class Score, sums Sums, class T, class D>
 __global__ void __launch_bounds__(backward_shape<HeadDim>::threads, 1)
-    attention_backward(const __grid_constant__ backward_call<D, typename Pattern::arguments> c) {
+    attention_backward(const __grid_constant__ backward_call<D, Pattern> c) {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
     static_assert(HeadDim == 0, "longspan::cuda::hopper: wgmma needs the architecture 90a; for others name longspan::cuda::portable_device");
 #endif
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Score::dropout>;
-    using call = backward_call<D, typename Pattern::arguments>;
+    using memory = backward_memory<HeadDim, Pattern, Score::dropout>;
+    using call = backward_call<D, Pattern>;
     extern __shared__ __align__(1024) unsigned char shared[];
     const std::uint32_t base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 
     if (threadIdx.x == 0) {
-        ptx::prefetch_tensor_map(&c.queries);
-        ptx::prefetch_tensor_map(&c.keys);
-        ptx::prefetch_tensor_map(&c.values);
-        ptx::prefetch_tensor_map(&c.d_out);
+        c.queries.prefetch();
+        c.keys.prefetch();
+        c.values.prefetch();
+        c.d_out.prefetch();
         constexpr int of_warp = pipeline::arrivals_of_warp, multipliers = 4 * shape::groups * of_warp;
         typename memory::query_ring_type{base + memory::query_ring}.init(1, multipliers);
         typename memory::query_ring_type{base + memory::mark_ring}.init(memory::markers * of_warp, 1);

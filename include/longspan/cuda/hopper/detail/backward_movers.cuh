@@ -56,21 +56,52 @@ __device__ __forceinline__ int block_before(const Call& c, const Block& b, inter
     return own ? -1 : -2;
 }
 
-/// Enters the next block of work, or the end; by a whole warp.
+/// Enters block `block` of a segment's classes of keys, after which its taker walks `left` more; by one lane.
+template <int Step, int Keys, class Call, class Block>
+__device__ __forceinline__ void enter_class(const Call& c, Block& b, int segment, int block, int left) {
+    const attention_segment& s = c.segments[segment];
+    const class_blocks<Step, Keys> all(s.key_count);
+    b.segment = segment, b.block = block, b.left = left;
+    b.number = all.number_of(static_cast<unsigned>(block)), b.first_row = static_cast<index>(b.number) * Keys;
+    b.s = segment_of_class<Step, false>(s, all.class_of(static_cast<unsigned>(block)));
+    b.sums_begin = static_cast<int>(s.query_begin + row_classes<Step>{s.query_count}.begin(b.s.query_begin - s.query_begin));
+}
+
+/// Enters the next block of work, or the end; by a whole warp. `before`: what was entered last, if anything.
 template <class Pattern, int HeadDim, class Call, class Block>
-__device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader) {
+__device__ __forceinline__ void plan_block(const Call& c, Block& b, [[maybe_unused]] const Block* before, bool leader) {
     using shape = backward_shape<HeadDim>;
+    constexpr int step = step_of<Pattern>;
     const int lane = ptx::thread_x() & 31;
-    const work_order::item item = c.work.take(leader);
-    if (leader) b.key_head = item.head;
-    if (item.head < 0) return;
-    {
+    const auto take = [&](attention_block& block) {
+        const work_order::item item = c.work.take(leader);
+        if (leader) b.key_head = item.head;
+        if (item.head < 0) return false;
         const unsigned total = static_cast<unsigned>(c.work.blocks[0].block), place = static_cast<unsigned>(item.place);
-        const attention_block block = c.work.blocks[c.rising ? 1 + place : total - place];
+        block = c.work.blocks[c.rising ? 1 + place : total - place];
+        return true;
+    };
+    if constexpr (step == 1) {
+        attention_block block;
+        if (!take(block)) return;
         // The segment goes where all warps read it, so that it takes no registers here.
         constexpr int words = int{sizeof(attention_segment) / sizeof(int4)};
         if (lane < words) reinterpret_cast<int4*>(&b.s)[lane] = reinterpret_cast<const int4*>(c.segments + block.segment)[lane];
         if (leader) b.number = block.block, b.first_row = static_cast<index>(block.block) * shape::keys;
+    } else if (before != nullptr && before->left > 0) {
+        if (leader) {
+            b.key_head = before->key_head;
+            enter_class<step, shape::keys>(c, b, before->segment, before->block + (c.rising ? 1 : -1), before->left - 1);
+        }
+    } else {
+        attention_block block;
+        if (!take(block)) return;
+        if (leader) {
+            const class_blocks<step, shape::keys> all(c.segments[block.segment].key_count);
+            const int first = static_cast<int>(all.begin(static_cast<unsigned>(block.block)));
+            const int last = static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1)) - 1;
+            enter_class<step, shape::keys>(c, b, block.segment, c.rising ? first : last, last - first);
+        }
     }
     __syncwarp();
     constexpr bool asks_neighbour = longspan::cuda::detail::agreed<Pattern>;
@@ -90,9 +121,9 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, bool leader)
 /// The copying warp.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base) {
-    constexpr int capacity = run_capacity<Pattern>;
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, capacity, Dropout>;
+    using memory = backward_memory<HeadDim, Pattern, Dropout>;
+    constexpr int step = step_of<Pattern>;
     using key_tile = typename memory::key_tile;
     using query_tile = typename memory::query_tile;
     const typename memory::query_ring_type query_ring{base + memory::query_ring};
@@ -129,9 +160,9 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
             key_ring.wait_free(at_keys);
             if (leader) {
                 ptx::mbarrier_arrive_expect(arrival, 2 * key_tile::size);
-                const int row = static_cast<int>(b.s.key_begin + b.first_row), panel = b.key_head * (HeadDim / 64);
-                ptx::copy_box(base + memory::keys, &c.keys, 0, row, panel, arrival);
-                ptx::copy_box(base + memory::values, &c.values, 0, row, panel, arrival);
+                const int row = static_cast<int>(b.s.key_begin + step * b.first_row), panel = b.key_head * (HeadDim / 64);
+                c.keys.copy(base + memory::keys, row, panel, arrival);
+                c.values.copy(base + memory::values, row, panel, arrival);
             }
             if (ragged) {
                 wait_ragged();
@@ -143,14 +174,14 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
         }
         for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool) {
             const index first = static_cast<index>(tile) * shape::queries, left = b.s.query_count - first;
-            const int row = static_cast<int>(b.s.query_begin + first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
-            const auto copy = [&](const auto& ring, auto& at, const CUtensorMap* map, query_tile to) {
+            const int row = static_cast<int>(b.s.query_begin + step * first), live = static_cast<int>(left < shape::queries ? left : shape::queries);
+            const auto copy = [&](const auto& ring, auto& at, const auto& maps, query_tile to) {
                 ring.wait_free(at);
                 const bool ragged = live < shape::queries;
                 const std::uint32_t arrival = ragged ? base + memory::ragged : ring.full(at);
                 if (leader) {
                     ptx::mbarrier_arrive_expect(arrival, query_tile::size);
-                    ptx::copy_box(to.base, map, 0, row, head * (HeadDim / 64), arrival);
+                    maps.copy(to.base, row, head * (HeadDim / 64), arrival);
                 }
                 if (ragged) {
                     wait_ragged();
@@ -160,8 +191,8 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
                 at.advance();
             };
             if constexpr (memory::markers == 2) at_marks = at_queries;
-            copy(query_ring, at_queries, &c.queries, memory::query_slot(base, at_queries.slot));
-            copy(d_out_ring, at_d_out, &c.d_out, memory::d_out_slot(base, at_d_out.slot));
+            copy(query_ring, at_queries, c.queries, memory::query_slot(base, at_queries.slot));
+            copy(d_out_ring, at_d_out, c.d_out, memory::d_out_slot(base, at_d_out.slot));
             if constexpr (memory::markers == 2) {  // half of what is drawn is drawn here
                 const drop_source source(drop_key, b.s.document, c.first_head + head, c.numbers.drop_threshold);
                 memory::kept_in(base, at_marks.slot).template fill<memory::markers>(source, b.s.query_position + first, b.s.key_position + b.first_row, 1);
@@ -179,8 +210,9 @@ __device__ __forceinline__ void copy_backward(const Call& c, std::uint32_t base)
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base) {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
+    using memory = backward_memory<HeadDim, Pattern, Dropout>;
     constexpr int share = shape::queries / 32;  // words of a row, and queries of a lane
+    constexpr int step = step_of<Pattern>;
     const typename memory::query_ring_type query_ring{base + memory::query_ring}, mark_ring{base + memory::mark_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     std::uint32_t tiles = 0;
@@ -193,7 +225,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
         const typename memory::work_ring_type::place at_work{static_cast<int>(works & 1), works >> 1 & 1};
         auto& b = memory::block(works & 1);
         work_ring.wait_free(at_work);
-        plan_block<Pattern, HeadDim>(c, b, (ptx::thread_x() & 31) == 0);
+        plan_block<Pattern, HeadDim>(c, b, works > 0 ? &memory::block((works & 1) ^ 1) : nullptr, (ptx::thread_x() & 31) == 0);
         pipeline::arrive_as_warp(work_ring.full(at_work), ptx::thread_x() & 31);
         if (b.key_head < 0) return;
         for_each_tile<Pattern, shape>(c, b, [&](int tile, int head, bool partial) {
@@ -204,9 +236,9 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
             float2 of_query[share];
             {
                 const int left = static_cast<int>(b.s.query_count) - first;
-                const float2* const from = c.statistics + head * c.query_tokens + b.s.query_begin + first;
+                const float2* const from = c.statistics + head * c.query_tokens + b.s.query_begin + step * first;
 #pragma unroll
-                for (int i = 0; i < share; ++i) of_query[i] = 32 * i < left ? from[32 * i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
+                for (int i = 0; i < share; ++i) of_query[i] = 32 * i < left ? from[step * 32 * i] : make_float2(std::numeric_limits<float>::infinity(), 0.0f);
             }
             query_ring.wait_free(at);
             const std::uint32_t statistics = base + static_cast<std::uint32_t>(memory::statistics + at.slot * memory::statistics_slot + 4 * lane);
@@ -247,7 +279,7 @@ __device__ __forceinline__ void mark_backward(const Call& c, std::uint32_t base)
 template <class Pattern, int HeadDim, bool Dropout, sums Sums, class Call>
 __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, std::uint32_t which) {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Dropout>;
+    using memory = backward_memory<HeadDim, Pattern, Dropout>;
     const typename memory::dq_ring_type dq_ring{base + memory::dq_ring};
     const typename memory::work_ring_type work_ring{base + memory::work_ring};
     constexpr bool ordered = Sums == sums::deterministic;
@@ -255,7 +287,7 @@ __device__ __forceinline__ void add_queries(const Call& c, std::uint32_t base, s
     const auto add = [&](const auto& b, int tile, int head, std::uint32_t number) {
         const int first = tile * shape::queries, left = static_cast<int>(b.s.query_count) - first;
         const int live = left < shape::queries ? left : shape::queries;
-        const index row = b.s.query_begin + first;
+        const index row = b.first_sum() + first;
         int before = -1;  // who adds before; nobody: then the sums are written over what is there
         if constexpr (!ordered) {
             before = 0;

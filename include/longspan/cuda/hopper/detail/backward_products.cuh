@@ -18,13 +18,14 @@ namespace longspan::cuda::hopper::detail {
 template <class Pattern, int HeadDim, class Score, class T, class Call>
 struct backward_products {
     using shape = backward_shape<HeadDim>;
-    using memory = backward_memory<HeadDim, run_capacity<Pattern>, Score::dropout>;
+    using memory = backward_memory<HeadDim, Pattern, Score::dropout>;
     using block_type = typename memory::block_type;
     using key_tile = typename memory::key_tile;
     using query_tile = typename memory::query_tile;
     using map_tile = typename memory::map_tile;
     using rule_type = longspan::cuda::detail::score_rule<Score, T>;
     static constexpr int queries = shape::queries, steps = queries / 16;
+    static constexpr int row_step = step_of<Pattern>;
 
     const Call& c;
     std::uint32_t base;
@@ -153,7 +154,7 @@ struct backward_products {
                     return score[i];
                 } else {
                     const float2 of_query = ptx::load_two_floats(statistics + 32 * (i / 4));
-                    const float placed = rule.placed(score[i], static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8));
+                    const float placed = rule.placed(score[i], static_cast<float>(row_step * (apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8)));
                     return seen(i) ? ptx::exp2_fast(placed - (i % 2 == 0 ? of_query.x : of_query.y)) : 0.0f;
                 }
             };
@@ -247,7 +248,7 @@ struct backward_products {
     template <int Panels, int Columns, class D>
     __device__ __forceinline__ void write_rows(const block_type& b, D* to, index stride, float (&sum)[Columns / 2], float scale, bool add, int warp_key,
                                                std::uint32_t room, int panel_step, int first_column = 0) const {
-        const index first_row = b.s.key_begin + b.first_row;
+        const index first_row = b.s.key_begin + row_step * b.first_row;
         const int lane = this->lane(), g = lane / 4, t = lane % 4, live = b.live_keys - warp_key;
         D* const column = to + static_cast<index>(b.key_head) * HeadDim + first_column;
 #pragma unroll
@@ -270,7 +271,7 @@ struct backward_products {
 #pragma unroll
                 for (int r = 0; r < 16; r += rows_at_once) {
                     const int row = r + lane / units, unit = lane % units;
-                    if (row < live) *reinterpret_cast<uint4*>(column + (first_row + warp_key + row) * stride + 8 * (first + unit)) = ptx::load_words(place(row, unit));
+                    if (row < live) *reinterpret_cast<uint4*>(column + (first_row + row_step * warp_key + row_step * row) * stride + 8 * (first + unit)) = ptx::load_words(place(row, unit));
                 }
             }
         } else {
@@ -278,7 +279,7 @@ struct backward_products {
             for (int h = 0; h < 2; ++h) {
                 const int row = 8 * h + g;
                 if (row >= live) continue;
-                D* const at = column + (first_row + warp_key + row) * stride + 2 * t;
+                D* const at = column + (first_row + row_step * warp_key + row_step * row) * stride + 2 * t;
 #pragma unroll
                 for (int d = 0; d < Columns / 8; ++d) store_pair(at + 8 * d, sum[4 * d + 2 * h], sum[4 * d + 2 * h + 1], add);
             }

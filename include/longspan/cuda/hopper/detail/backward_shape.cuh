@@ -32,15 +32,30 @@ inline constexpr int run_capacity = query_capacity<Pattern>;
 template <listed_pattern Pattern>
 inline constexpr int run_capacity<Pattern> = 32;
 
+/// Under a comb: which block of its segment this is, as class_blocks counts them, and how many the thread block that took it walks after
+/// it; where the sums of its queries' class begin in memory.
+template <int Step>
+struct alignas(16) class_place {
+    int segment, block, left, sums_begin;
+};
+template <>
+struct class_place<1> {};
+
 /// A block of keys, as all its warps see it, with the runs of live tiles of queries of its own and of the block that adds to dQ
 /// before it; no head: the end.
-template <int Capacity>
-struct alignas(16) key_block {
-    attention_segment s;
-    index first_row;  ///< of its keys within the segment's
+template <class Pattern>
+struct alignas(16) key_block : class_place<step_of<Pattern>> {
+    attention_segment s;  ///< of one remainder where a comb is walked
+    index first_row;      ///< of its keys within the segment's
     int number, live_keys, key_head;
     int tiles;  ///< that it visits, heads of the group counted
-    run_list<Capacity> runs, neighbour;
+    run_list<run_capacity<Pattern>> runs, neighbour;
+
+    /// Where the sums of its first query lie: a remainder's rows have theirs side by side.
+    __device__ __forceinline__ index first_sum() const {
+        if constexpr (step_of<Pattern> == 1) return s.query_begin;
+        else return this->sums_begin;
+    }
 };
 
 /// What a slot of queries holds.
@@ -48,10 +63,10 @@ struct query_entry {
     int tile, head;  ///< `tested_tile` in the tile's number: elements are tested
 };
 
-template <int HeadDim, int Capacity, bool Dropout>
+template <int HeadDim, class Pattern, bool Dropout>
 struct backward_memory {
     using shape = backward_shape<HeadDim>;
-    using block_type = key_block<Capacity>;
+    using block_type = key_block<Pattern>;
     using key_tile = swizzled_tile<shape::keys, HeadDim>;
     using query_tile = swizzled_tile<shape::queries, HeadDim>;
     using map_tile = swizzled_tile<shape::keys, shape::queries>;
@@ -93,18 +108,18 @@ struct backward_memory {
 };
 
 /// One call's arguments.
-template <class D, class Arguments>
+template <class D, class Pattern>
 struct backward_call {
-    CUtensorMap queries, keys, values, d_out;
+    row_maps<step_of<Pattern>> queries, keys, values, d_out;
     D *dk, *dv;
     index dk_stride, dv_stride;
     const float2* statistics;  ///< [heads][query_tokens]: log-sum-exp in base 2 (+∞ where nothing was seen), delta
-    float* dq_sums;            ///< [heads][panels][query_tokens][64], 16-byte units of a row in an order of their own
-    std::int32_t* marks;       ///< [heads][query_tokens], of the first row of each tile of queries: who added last
+    float* dq_sums;            ///< [heads][panels][query_tokens][64], 16-byte units of a row in an order of their own; a segment's by class
+    std::int32_t* marks;       ///< [heads][query_tokens], of the first sum of each tile of queries: who added last
     index query_tokens;
     const attention_segment* segments;
     work_order work;
-    pattern_values<Arguments> arguments;
+    pattern_values<typename Pattern::arguments> arguments;
     score_numbers numbers;
     int group, first_head;  ///< of those that tensors hold here, among all
     bool rising;  ///< sums of dQ go from the first block of keys to the last, and walks from the last tile of queries to the first

@@ -73,7 +73,7 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
         __device__ __forceinline__ float2 log_sum(int j) const { return ptx::load_two_floats(statistics + static_cast<std::uint32_t>(32 * j)); }
         __device__ __forceinline__ float2 delta(int j) const { return ptx::load_two_floats(statistics + static_cast<std::uint32_t>(4 * shape::queries + 32 * j)); }
         __device__ __forceinline__ bool sees(int i) const { return seen[i / 2 % 2] >> (i / 4 * 8 + i % 2) & 1; }
-        __device__ __forceinline__ float distance(int i) const { return static_cast<float>(apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8); }
+        __device__ __forceinline__ float distance(int i) const { return static_cast<float>(common::row_step * (apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8)); }
     };
     __device__ __forceinline__ marks_of_half marks(const block_type& b, int slot) const {
         const int t = lane() % 4, row = warp_row() + lane() / 4;

@@ -6,8 +6,6 @@
 #include <algorithm>
 
 #include <longspan/cuda/hopper/detail/forward_kernel.cuh>
-#include <longspan/cuda/hopper/detail/tensor_map.cuh>
-
 
 namespace longspan::cuda::hopper {
 
@@ -21,6 +19,8 @@ void attention<Pattern, HeadDim, Score, Sums>::forward(stream_ref stream, matrix
     namespace base = longspan::cuda::detail;
     static_assert(base::same_storage<Q, K, V> && sizeof(Q) == 2, "hopper attention: queries, keys and values are stored alike, as bf16 or fp16");
     using T = std::remove_const_t<Q>;
+    using walked = walked_pattern<Pattern, Score>;
+    constexpr int step = step_of<walked>;
     using shape = forward_shape<int{HeadDim}, Score::dropout>;
     using memory = forward_memory<int{HeadDim}, Score::dropout>;
     constexpr const char* op = "hopper attention forward";
@@ -35,19 +35,20 @@ void attention<Pattern, HeadDim, Score, Sums>::forward(stream_ref stream, matrix
     unsigned* const counter = reinterpret_cast<unsigned*>(workspace);
     check(cudaMemsetAsync(counter, 0, sizeof(unsigned), stream), op);
     const int together = static_cast<int>(group) * heads_together(keys.rows * HeadDim * bytes{2 * sizeof(T)}, key_heads);
-    const forward_call<O, arguments> call{make_tensor_map(op, queries, 64, int{HeadDim}),
-                                          make_tensor_map(op, keys, shape::keys, int{HeadDim}),
-                                          make_tensor_map(op, values, shape::keys, int{HeadDim}),
-                                          out.data,
-                                          out.stride,
-                                          lse,
-                                          segments.data(),
-                                          {base::schedule_at(segments, shape::queries == base::wide_block ? at.wide_queries : at.long_queries), static_cast<int>(heads), together, counter},
-                                          pattern_arguments,
-                                          numbers,
-                                          static_cast<int>(group),
-                                          merge};
-    const auto kernel = attention_forward<Pattern, int{HeadDim}, Score, T, O>;
+    const base::attention_block* const blocks = base::schedule_at(segments, shape::queries == base::wide_block ? at.wide_queries : at.long_queries);
+    const forward_call<O, walked> call{make_row_maps<step>(op, queries, 64, int{HeadDim}),
+                                       make_row_maps<step>(op, keys, shape::keys, int{HeadDim}),
+                                       make_row_maps<step>(op, values, shape::keys, int{HeadDim}),
+                                       out.data,
+                                       out.stride,
+                                       lse,
+                                       segments.data(),
+                                       {blocks, static_cast<int>(heads), together, counter},
+                                       pattern_arguments,
+                                       numbers,
+                                       static_cast<int>(group),
+                                       merge};
+    const auto kernel = attention_forward<walked, int{HeadDim}, Score, T, O>;
     base::allow_shared(kernel, memory::size, op);
     const index items = base::most_blocks(queries.rows, count, shape::queries) * heads;
     const index grid = std::min(items, index{multiprocessors(op)});

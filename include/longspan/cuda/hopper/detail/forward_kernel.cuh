@@ -19,7 +19,7 @@ namespace longspan::cuda::hopper::detail {
 
 template <class Pattern, int HeadDim, class Score, class T, class O>
 __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::threads, 1)
-    attention_forward(const __grid_constant__ forward_call<O, typename Pattern::arguments> c) {
+    attention_forward(const __grid_constant__ forward_call<O, Pattern> c) {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
     static_assert(HeadDim == 0, "longspan::cuda::hopper: wgmma needs the architecture 90a; for others name longspan::cuda::portable_device");
 #endif
@@ -31,9 +31,9 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
     const typename memory::work_ring work_ring{base + memory::work_full};
 
     if (threadIdx.x == 0) {
-        ptx::prefetch_tensor_map(&c.queries);
-        ptx::prefetch_tensor_map(&c.keys);
-        ptx::prefetch_tensor_map(&c.values);
+        c.queries.prefetch();
+        c.keys.prefetch();
+        c.values.prefetch();
         constexpr int multipliers = 4 * shape::groups * pipeline::arrivals_of_warp, markers = shape::markers * pipeline::arrivals_of_warp;
         typename memory::tile_ring{base + memory::key_full}.init(1 + markers, multipliers);
         typename memory::tile_ring{base + memory::value_full}.init(1, multipliers);

@@ -15,6 +15,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
     using shape = forward_shape<HeadDim, Dropout>;
     using memory = forward_memory<HeadDim, Dropout>;
     using key_tile = typename memory::key_tile;
+    constexpr int step = step_of<Pattern>;
     const typename memory::tile_ring key_ring{base + memory::key_full}, value_ring{base + memory::value_full}, entry_ring{base + memory::entry_full};
     const typename memory::work_ring work_ring{base + memory::work_full};
     typename memory::tile_ring::place at_keys, at_values;
@@ -22,27 +23,16 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
     std::uint32_t ragged_parity = 0;
     const bool leader = ptx::elect();
 
-    for (work_order::item item = c.work.take(leader);; item = c.work.take(leader)) {
-        work_ring.wait_free(at_work);
-        query_block& b = blocks[at_work.slot];
-        if (item.head < 0) {
-            if (leader) {
-                b.head = -1;
-                ptx::mbarrier_arrive(work_ring.full(at_work));
-            }
-            return;
-        }
-        const int panel = item.head * (HeadDim / 64), key_panel = item.head / c.group * (HeadDim / 64);
-        const attention_block block = c.work.blocks[1 + item.place];
-        const attention_segment s = c.segments[block.segment];
-        const index first_row = static_cast<index>(block.block) * shape::queries;
+    // One block of queries; its slot is free.
+    const auto copy_block = [&](const attention_segment& s, index first_row, int head) {
+        const int panel = head * (HeadDim / 64), key_panel = head / c.group * (HeadDim / 64);
         const int live_rows = static_cast<int>(s.query_count - first_row < shape::queries ? s.query_count - first_row : shape::queries);
         if (leader) {
-            b = {s, first_row, live_rows, item.head};
+            blocks[at_work.slot] = {s, first_row, live_rows, head};
             ptx::mbarrier_arrive_expect(work_ring.full(at_work), memory::queries_size);
             for (int i = 0; i < shape::groups; ++i) {
-                ptx::copy_box(base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size), &c.queries, 0,
-                              static_cast<int>(s.query_begin + first_row) + 64 * i, panel, work_ring.full(at_work));
+                const std::uint32_t to = base + memory::queries + static_cast<std::uint32_t>(at_work.slot * memory::queries_size + i * memory::query_tile::size);
+                c.queries.copy(to, static_cast<int>(s.query_begin + step * first_row) + step * 64 * i, panel, work_ring.full(at_work));
             }
         }
         at_work.advance();
@@ -56,7 +46,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             const std::uint32_t arrival = ragged ? base + memory::ragged : value_ring.full(at_values);
             if (leader) {
                 ptx::mbarrier_arrive_expect(arrival, key_tile::size);
-                ptx::copy_box(to.base, &c.values, 0, static_cast<int>(s.key_begin + first), key_panel, arrival);
+                c.values.copy(to.base, static_cast<int>(s.key_begin + step * first), key_panel, arrival);
             }
             if (ragged) {
                 ptx::mbarrier_wait(arrival, ragged_parity);
@@ -84,7 +74,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
                     const bool tested = run.kind == tile_class::partial || s.key_count - first < shape::keys;
                     enter(tile | (tested ? tested_tile : 0));
                     ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
-                    ptx::copy_box(memory::key_slot(base, at_keys.slot), &c.keys, 0, static_cast<int>(s.key_begin + first), key_panel, key_ring.full(at_keys));
+                    c.keys.copy(memory::key_slot(base, at_keys.slot), static_cast<int>(s.key_begin + step * first), key_panel, key_ring.full(at_keys));
                 }
                 at_keys.advance();
                 if (before != no_tile) copy_values(before);
@@ -98,6 +88,36 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
         }
         at_keys.advance();
         if (before != no_tile) copy_values(before);
+    };
+
+    for (work_order::item item = c.work.take(leader);; item = c.work.take(leader)) {
+        work_ring.wait_free(at_work);
+        if (item.head < 0) {
+            if (leader) {
+                blocks[at_work.slot].head = -1;
+                ptx::mbarrier_arrive(work_ring.full(at_work));
+            }
+            return;
+        }
+        if constexpr (step == 1) {
+            const attention_block block = c.work.blocks[1 + item.place];
+            const attention_segment s = c.segments[block.segment];
+            copy_block(s, static_cast<index>(block.block) * shape::queries, item.head);
+        } else {
+            for (int left = -1;;) {
+                // Looked up for each block: registers are few here, and a walk would have to carry it all.
+                const attention_block block = c.work.blocks[1 + item.place];
+                const attention_segment& s = c.segments[block.segment];
+                const class_blocks<step, shape::queries> all(s.query_count);
+                const unsigned first = all.begin(static_cast<unsigned>(block.block));
+                left = (left < 0 ? static_cast<int>(all.begin(static_cast<unsigned>(block.block) + 1) - first) : left) - 1;
+                const unsigned here = first + static_cast<unsigned>(left);
+                const index first_row = static_cast<index>(all.number_of(here)) * shape::queries;
+                copy_block(segment_of_class<step, true>(s, all.class_of(here)), first_row, item.head);
+                if (left == 0) break;
+                work_ring.wait_free(at_work);
+            }
+        }
     }
 }
 

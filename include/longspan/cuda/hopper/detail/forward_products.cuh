@@ -21,23 +21,23 @@ struct lane_rows {
 };
 
 /// Output rows, and with them the log-sum-exp: through the memory of the warp's own queries where rows leave as two-byte numbers.
-template <int HeadDim, class Score, class Call, class Tile, class QueryTile>
+template <int HeadDim, int Step, class Score, class Call, class Tile, class QueryTile>
 __device__ __forceinline__ void write_out(const Call& c, const query_block& block, Tile& tile, float (&out)[HeadDim / 2], QueryTile queries) {
     using O = std::remove_pointer_t<decltype(c.out)>;
-    const index row_begin = block.s.query_begin + block.first_row;
+    const index row_begin = block.s.query_begin + Step * block.first_row;
     const int live_rows = block.live_rows, head = block.head;
     const lane_rows me;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = me.row + 8 * h;
         const bool mine = row < live_rows;
-        const row_result result = tile.template finish<Score::sink>(h, c.numbers, head, c.merge, mine, c.lse, row_begin + row);
-        if (mine && me.t == 0) c.lse(row_begin + row, head) = result.log_sum;
+        const row_result result = tile.template finish<Score::sink>(h, c.numbers, head, c.merge, mine, c.lse, row_begin + Step * row);
+        if (mine && me.t == 0) c.lse(row_begin + Step * row, head) = result.log_sum;
         if (sizeof(O) == 2 && !c.merge) {
 #pragma unroll
             for (int d = 0; d < HeadDim / 8; ++d) out[4 * d + 2 * h] *= result.weight, out[4 * d + 2 * h + 1] *= result.weight;
         } else if (mine) {
-            O* const to = c.out + (row_begin + row) * c.out_stride + head * HeadDim + 2 * me.t;
+            O* const to = c.out + (row_begin + Step * row) * c.out_stride + head * HeadDim + 2 * me.t;
 #pragma unroll
             for (int d = 0; d < HeadDim / 8; ++d) {
                 float low = out[4 * d + 2 * h] * result.weight, high = out[4 * d + 2 * h + 1] * result.weight;
@@ -62,7 +62,7 @@ __device__ __forceinline__ void write_out(const Call& c, const query_block& bloc
         for (int r = 0; r < 16; r += rows_at_once) {
             const int row = r + here.lane / units, unit = here.lane % units;
             if (warp_row + row >= live_rows) continue;
-            *reinterpret_cast<uint4*>(c.out + (row_begin + warp_row + row) * c.out_stride + head * HeadDim + 8 * unit) =
+            *reinterpret_cast<uint4*>(c.out + (row_begin + Step * warp_row + Step * row) * c.out_stride + head * HeadDim + 8 * unit) =
                 ptx::load_words(queries.base + QueryTile::offset(own + row, 8 * unit));
         }
     }
@@ -165,7 +165,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
     __syncwarp();  // every lane has read the entry
     key_ring.free_as_warp(at_keys, lane);  // of the end's slot
     at_keys.advance();
-    write_out<HeadDim, Score>(c, block, tile, out, queries);
+    write_out<HeadDim, step_of<Pattern>, Score>(c, block, tile, out, queries);
 }
 
 }  // namespace longspan::cuda::hopper::detail

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <longspan/cuda/hopper/detail/mask_words.cuh>
+#include <longspan/cuda/hopper/detail/remainders.hpp>
 #include <longspan/cuda/hopper/detail/swizzled_tile.cuh>
+#include <longspan/cuda/hopper/detail/tensor_map.cuh>
 #include <longspan/cuda/hopper/detail/work.cuh>
 #include <longspan/cuda/pipeline/ring.cuh>
 #include <longspan/cuda/pipeline/roles.hpp>
@@ -15,10 +17,16 @@
 #include <longspan/cuda/ptx/stmatrix.cuh>
 #include <longspan/cuda/ptx/tma.cuh>
 #include <longspan/cuda/ptx/wgmma.cuh>
+#include <longspan/pattern/comb.hpp>
 
 namespace longspan::cuda::hopper::detail {
 
 using longspan::cuda::detail::score_numbers, longspan::cuda::detail::store_pair;
+
+/// The pattern that tiles are walked by: a comb's remainders one after another (hopper/detail/remainders.hpp), unless dropout draws numbers
+/// for sixteen positions in a row.
+template <class Pattern, class Score>
+using walked_pattern = std::conditional_t<Score::dropout, Pattern, by_remainder<Pattern>>;
 
 template <int HeadDim, bool Dropout>
 struct forward_shape {
@@ -35,8 +43,8 @@ struct forward_shape {
 
 /// A block of queries of one head, as all warps see it; no head: the end.
 struct query_block {
-    attention_segment s;
-    index first_row;  ///< of its queries within the segment's
+    attention_segment s;  ///< of one remainder where a comb is walked
+    index first_row;      ///< of its queries within the segment's
     int live_rows, head;
 };
 
@@ -66,15 +74,15 @@ struct forward_memory {
 };
 
 /// One call's arguments.
-template <class O, class Arguments>
+template <class O, class Pattern>
 struct forward_call {
-    CUtensorMap queries, keys, values;
+    row_maps<step_of<Pattern>> queries, keys, values;
     O* out;
     index out_stride;
     statistic_view<float> lse;
     const attention_segment* segments;
     work_order work;
-    pattern_values<Arguments> arguments;
+    pattern_values<typename Pattern::arguments> arguments;
     score_numbers numbers;
     int group;
     bool merge;

@@ -8,6 +8,7 @@
 
 #include <longspan/cuda/detail/attention_tile.cuh>
 #include <longspan/cuda/hopper/detail/mask_words.cuh>
+#include <longspan/pattern/comb.hpp>
 
 namespace longspan::cuda::hopper::detail {
 
@@ -38,10 +39,11 @@ struct score_tile {
 
     __device__ __forceinline__ void place(index query, index first_key) {
         if constexpr (!rule_type::plain) {
+            constexpr int step = step_of<Pattern>;  // positions are those of one remainder, distances are true ones
             const int apart = static_cast<int>(query - first_key) - 2 * (static_cast<int>(threadIdx.x) & 3);
 #pragma unroll
             for (int i = 0; i < Keys / 2; ++i) {
-                const float distance = static_cast<float>(apart + i / 2 % 2 * 8 - i / 4 * 8 - i % 2);
+                const float distance = static_cast<float>(step * (apart + i / 2 % 2 * 8 - i / 4 * 8 - i % 2));
                 score[i] = rule.placed(rule.capped(score[i]), distance);
             }
         }
