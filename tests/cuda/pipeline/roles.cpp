@@ -13,6 +13,8 @@ TEST_CASE("roles: a block owns the registers of its launch, in eights a thread, 
     CHECK(pipeline::registers_suffice(40, 2, 232));
     CHECK(pipeline::registers_suffice(56, 2, 224));
     CHECK(pipeline::registers_suffice(32, 3, 160));
+    CHECK(pipeline::registers_suffice(48, 2, 208, 2));
+    CHECK_FALSE(pipeline::registers_suffice(56, 2, 208, 2));
 }
 
 TEST_CASE("roles: a multiprocessor's 65,536 registers are not the block's") {

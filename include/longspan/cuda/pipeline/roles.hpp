@@ -12,9 +12,9 @@ namespace longspan::cuda::pipeline {
     return each < 248 ? each : 248;
 }
 
-/// Whether a block of 1 + `takers` warpgroups, of which one keeps `giver` registers a thread, has `taker` for each other one.
-[[nodiscard]] constexpr bool registers_suffice(int giver, int takers, int taker) {
-    return giver + takers * taker <= (1 + takers) * registers_at_entry(128 * (1 + takers));
+/// Whether a block of givers + `takers` warpgroups, of which those keep `giver` registers a thread, has `taker` for each other one.
+[[nodiscard]] constexpr bool registers_suffice(int giver, int takers, int taker, int givers = 1) {
+    return givers * giver + takers * taker <= (givers + takers) * registers_at_entry(128 * (givers + takers));
 }
 
 }  // namespace longspan::cuda::pipeline

@@ -34,8 +34,8 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
         c.queries.prefetch();
         c.keys.prefetch();
         c.values.prefetch();
-        constexpr int multipliers = 4 * shape::groups * pipeline::arrivals_of_warp, markers = shape::markers * pipeline::arrivals_of_warp;
-        typename memory::tile_ring{base + memory::key_full}.init(1 + markers, multipliers);
+        constexpr int multipliers = 4 * shape::groups * pipeline::arrivals_of_warp, markers = shape::markers * pipeline::arrivals_of_warp, drawer = Score::dropout ? pipeline::arrivals_of_warp : 0;
+        typename memory::tile_ring{base + memory::key_full}.init(1 + markers + drawer, multipliers);
         typename memory::tile_ring{base + memory::value_full}.init(1, multipliers);
         typename memory::tile_ring{base + memory::entry_full}.init(1, 1);
         work_ring.init(1, multipliers + markers);
@@ -43,10 +43,12 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
         ptx::mbarrier_init_done();
     }
     __syncthreads();
-    if (threadIdx.x < 128) {
+    constexpr int multiply_end = 128 * (1 + shape::groups);
+    if (threadIdx.x < 128 || threadIdx.x >= multiply_end) {
         ptx::give_registers<shape::mover_registers>();
-        if (threadIdx.x < 32) copy_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base);
-        else mark_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base, static_cast<int>(threadIdx.x) / 32 - 1);
+        const int warp = static_cast<int>(threadIdx.x) / 32;
+        if (warp == 0) copy_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base);
+        else mark_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base, warp < 4 ? warp - 1 : warp - multiply_end / 32 + 3);
     } else {
         ptx::take_registers<shape::registers>();
         const int group = static_cast<int>(threadIdx.x) / 128 - 1;

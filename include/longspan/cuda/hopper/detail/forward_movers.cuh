@@ -9,7 +9,8 @@
 
 namespace longspan::cuda::hopper::detail {
 
-/// The copying warp: block after block, queries, then keys of tile n + 1 before the values of tile n.
+/// The copying warp: block after block, queries, then keys of tile n + 1 before the values of tile n. It draws its share of dropout's
+/// numbers where there are some: eight batches a tile are an even share for four warps, or for eight.
 template <class Pattern, int HeadDim, bool Dropout, class Call>
 __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks, std::uint32_t base) {
     using shape = forward_shape<HeadDim, Dropout>;
@@ -22,6 +23,8 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
     typename memory::work_ring::place at_work;
     std::uint32_t ragged_parity = 0;
     const bool leader = ptx::elect();
+    [[maybe_unused]] philox_key drop_key{};
+    if constexpr (Dropout) drop_key = c.numbers.site.key();
 
     // One block of queries; its slot is free.
     const auto copy_block = [&](const attention_segment& s, index first_row, int head) {
@@ -76,9 +79,16 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
                     ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
                     c.keys.copy(memory::key_slot(base, at_keys.slot), static_cast<int>(s.key_begin + step * first), key_panel, key_ring.full(at_keys));
                 }
+                [[maybe_unused]] const auto at = at_keys;
                 at_keys.advance();
                 if (before != no_tile) copy_values(before);
                 before = tile;
+                if constexpr (Dropout) {
+                    const drop_source source(drop_key, s.document, head, c.numbers.drop_threshold);
+                    memory::kept_in(base, at.slot).template fill<shape::drawers>(source, first_query, s.key_position + first, shape::drawers - 1);
+                    __syncwarp();
+                    pipeline::arrive_as_warp(key_ring.full(at), static_cast<int>(threadIdx.x) & 31);
+                }
             }
         }
         key_ring.wait_free(at_keys);
@@ -86,6 +96,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             enter(no_tile);
             ptx::mbarrier_arrive(key_ring.full(at_keys));
         }
+        if constexpr (Dropout) pipeline::arrive_as_warp(key_ring.full(at_keys), static_cast<int>(threadIdx.x) & 31);
         at_keys.advance();
         if (before != no_tile) copy_values(before);
     };
@@ -150,7 +161,7 @@ __device__ __forceinline__ void mark_forward(const Call& c, const query_block* b
                 }
                 if constexpr (Dropout) {
                     const drop_source source(drop_key, s.document, b.head, c.numbers.drop_threshold);
-                    memory::kept_in(base, at.slot).template fill<shape::markers>(source, first_query, s.key_position + first, worker);
+                    memory::kept_in(base, at.slot).template fill<shape::drawers>(source, first_query, s.key_position + first, worker);
                 }
                 __syncwarp();
             }

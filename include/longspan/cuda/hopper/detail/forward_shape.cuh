@@ -34,11 +34,15 @@ struct forward_shape {
     // which it leaves too few registers.
     static constexpr int groups = HeadDim == 64 && !Dropout ? 3 : 2, queries = 64 * groups;  ///< warpgroups that multiply, and their queries
     static constexpr int keys = HeadDim == 256 ? 64 : 128;      ///< of a tile: wide heads leave registers for 64
-    static constexpr int threads = 128 * (groups + 1), slots = 2;
+    // Dropout draws eight batches a tile: a warp each where heads are narrow and tiles short; wider heads gain nothing from more than four.
+    static constexpr int mover_groups = Dropout && HeadDim == 64 ? 2 : 1;  ///< the first warpgroup, and one behind those that multiply
+    static constexpr int threads = 128 * (groups + mover_groups), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
-    static constexpr int markers = 3;                           ///< warps that make masks
-    static constexpr int mover_registers = groups == 3 ? 32 : 56, registers = groups == 3 ? 160 : 224;
-    static_assert(pipeline::registers_suffice(mover_registers, groups, registers));
+    static constexpr int markers = 4 * mover_groups - 1;        ///< warps that make masks
+    static constexpr int drawers = Dropout ? markers + 1 : 0;   ///< that draw dropout's numbers: the copying warp is the last of them
+    static constexpr int mover_registers = groups == 3 ? 32 : mover_groups == 2 ? 48 : 56;
+    static constexpr int registers = groups == 3 ? 160 : mover_groups == 2 ? 208 : 224;
+    static_assert(pipeline::registers_suffice(mover_registers, groups, registers, mover_groups));
 };
 
 /// A block of queries of one head, as all warps see it; no head: the end.

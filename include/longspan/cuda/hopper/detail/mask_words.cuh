@@ -5,6 +5,7 @@
 #pragma once
 
 #include <longspan/core/philox.hpp>
+#include <longspan/cuda/ptx/afresh.cuh>
 #include <longspan/cuda/ptx/convert.cuh>
 #include <longspan/cuda/ptx/shared.cuh>
 #include <longspan/cuda/random_origin.hpp>
@@ -72,15 +73,16 @@ struct drop_source {
         : key(key_), document(static_cast<std::uint32_t>(document_)), head(static_cast<std::uint32_t>(head_)), added((256 - threshold & 255) * 0x01010101u),
           always(threshold == 0 ? ~0u : 0u) {}
 
-    /// Of queries [query, query + Queries): keys [first_key + 16·g, … + 16), for g < Groups.
-    template <int Queries, int Groups>
+    /// Of queries [query, query + Queries): keys [first_key + 16·g, … + 16), for g < Groups. Rounds in a row: words change places in each,
+    /// and are back after two, which saves moves but takes registers.
+    template <int Rounds, int Queries, int Groups>
     __device__ __forceinline__ void draw(index query, index first_key, std::uint32_t (&bits)[Queries][Groups]) const {
         const std::uint32_t group = static_cast<std::uint32_t>(floor_div(first_key, philox_group)), at = static_cast<std::uint32_t>(query);
         const int skipped = static_cast<int>(first_key & (philox_group - 1));
-        sixteen(at, group, bits);
+        sixteen<Rounds>(at, group, bits);
         if (skipped > 0) {
             std::uint32_t more[Queries][1];
-            sixteen(at, group + Groups, more);
+            sixteen<Rounds>(at, group + Groups, more);
 #pragma unroll
             for (int q = 0; q < Queries; ++q)
 #pragma unroll
@@ -93,7 +95,7 @@ struct drop_source {
 
 private:
     /// All draws side by side, a round of each after the other: one alone would wait for its own products most of the time.
-    template <int Queries, int Groups>
+    template <int Rounds, int Queries, int Groups>
     __device__ __forceinline__ void sixteen(std::uint32_t query, std::uint32_t group, std::uint32_t (&bits)[Queries][Groups]) const {
         philox_block drawn[Queries][Groups];
 #pragma unroll
@@ -101,8 +103,8 @@ private:
 #pragma unroll
             for (int g = 0; g < Groups; ++g) drawn[q][g] = attention_map_counter(document, head, query + q, group + g);
         philox_key now = key;
-#pragma unroll 1
-        for (int round = 0; round < 10; ++round, now = next_key(now))
+#pragma unroll Rounds
+        for (int round = 0; round < 10; ++round, now = next_key({{ptx::afresh(now.word[0]), ptx::afresh(now.word[1])}}))
 #pragma unroll
             for (int q = 0; q < Queries; ++q)
 #pragma unroll
@@ -153,7 +155,7 @@ struct kept_rows {
 #pragma unroll 1
         for (int i = worker * 32 + lane; i < Queries * parts; i += 32 * Workers) {
             std::uint32_t bits[1][4];
-            from.draw(first_query + i / parts, first_key + i % parts * 64, bits);
+            from.template draw<2>(first_query + i / parts, first_key + i % parts * 64, bits);
             ptx::store(base + static_cast<std::uint32_t>(8 * i), make_uint2(bits[0][0] | bits[0][1] << 4, bits[0][2] | bits[0][3] << 4));
         }
     }
@@ -190,7 +192,7 @@ struct kept_columns {
         for (int i = worker * 32 + lane; i < Queries / 2 * (Keys / 32); i += 32 * Workers) {
             const int groups = i / (Queries / 2) * 2, pair = i % (Queries / 2);
             std::uint32_t bits[2][2];
-            from.draw(first_query + 2 * pair, first_key + 16 * groups, bits);
+            from.template draw<1>(first_query + 2 * pair, first_key + 16 * groups, bits);
 #pragma unroll
             for (int g = 0; g < 2; ++g) ptx::store(base + static_cast<std::uint32_t>(((groups + g) * (Queries / 2) + pair) * 4), bits[0][g] | bits[1][g] << 4);
         }
