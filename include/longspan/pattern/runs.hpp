@@ -32,8 +32,8 @@ public:
         : length_(static_cast<Position>(range.empty() ? 0 : range.length())), tile_(static_cast<Position>(tile)),
           next_tile_(static_cast<Position>(settled)), any_count_(seen.any.count), all_count_(seen.all.count) {
         const auto within = [&](index at) { return static_cast<Position>(at <= range.begin ? 0 : at >= range.end ? range.length() : at - range.begin); };
-        for (int i = 0; i < Capacity && i < any_count_; ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
-        for (int i = 0; i < Capacity && i < all_count_; ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
+        for (int i = 0; i < any_count_ && (Capacity > 1 || i < 1); ++i) any_[i] = {within(seen.any.items[i].begin), within(seen.any.items[i].end)};
+        for (int i = 0; i < all_count_ && (Capacity > 1 || i < 1); ++i) all_[i] = {within(seen.all.items[i].begin), within(seen.all.items[i].end)};
         if constexpr (InParts) known_ = floor_of(within(until));
     }
 
