@@ -178,10 +178,14 @@ private:
             return together("segment without saving", held(inputs, blocks), stream.repeated(length > 2 ? 2 : length - 1), rest,
                             stack.forward_scratch);
         };
+        // Made again, the last block of a segment needs no output, so what is needed for outputs alone is for one block less.
         const auto again = [&](index inputs, index blocks, index length) {
-            const layout scratch =
-                stack.forward_scratch.only([&](cost made) { return made < at.from || (made == cost::output && length > 1); });
-            return together("segment made again", held(inputs, blocks), whole(length), either("", scratch, stack.backward_scratch));
+            const auto scratch = [&](bool output) {
+                return stack.forward_scratch.only([&](cost made) { return output ? made == cost::output : made < at.from; });
+            };
+            layout moments = either("", together("", whole(length), either("", scratch(false), stack.backward_scratch)));
+            if (length > 1) moments.add(together("", whole(length - 1), stream, scratch(true)));
+            return together("segment made again", held(inputs, blocks), moments);
         };
         if (at.last) {
             const layout all =
@@ -199,10 +203,7 @@ private:
         if (k == 1) return all;
         const index tail = at.length_of(before);
         layout moments = either("", all, passing(at.segments, at.blocks, tail), again(before, at.blocks, tail));
-        if (before > 0) {  // the segment in front of a shorter last one
-            moments.add(passing(before, before * k, k));
-            moments.add(again(before - 1, before * k, k));
-        }
+        if (tail < k) moments.add(again(before - 1, before * k, k));  // a shorter last segment takes less than the one before
         return moments;
     }
 

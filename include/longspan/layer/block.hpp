@@ -59,6 +59,20 @@ struct block_tables {
                         layout_of<precision, middle_table>("", tokens), layout_of<precision, typename mlp::saved_table>("mlp", tokens));
     }
 
+    /// Floating-point operations, per token, of making the tensors of one cost of one block; of attention with `keys` keys a query.
+    [[nodiscard]] static constexpr double flops(cost made, double keys) {
+        constexpr auto shape = Model::shape;
+        const auto product = [](index in, index out) { return 2.0 * static_cast<double>(in) * static_cast<double>(out); };
+        switch (made) {
+            case cost::pass: return 0;
+            case cost::expansion: return product(shape.width, mlp::first);
+            case cost::product: return product(shape.width, attention::projected) + product(attention::query_width, shape.width);
+            case cost::attention: return 4.0 * static_cast<double>(attention::query_width) * keys;
+            case cost::output: return product(shape.hidden, shape.width);
+        }
+        return 0;
+    }
+
     /// Elements of one block's bucket; the attention table lies first, the MLP's behind it.
     static constexpr index mlp_offset = table_size<typename attention::parameter_table>();
     static constexpr index size = mlp_offset + table_size<typename mlp::parameter_table>();
