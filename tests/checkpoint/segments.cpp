@@ -48,7 +48,12 @@ TEST_CASE("segments: where a mixture's rules lie") {
     CHECK(!exactly::covers(6));
     CHECK(!exactly::covers(4));
     CHECK(std::string_view(policy::name) == "mixture");
-    CHECK(std::string_view(std::remove_cvref_t<decltype(ls::selective)>::name) == "selective");
+    const auto name_of = [](auto policy) { return std::string_view(decltype(policy)::name); };
+    CHECK(name_of(ls::store_all) == "store_all");
+    CHECK(name_of(ls::selective) == "selective");
+    CHECK(name_of(ls::selective_products) == "selective_products");
+    CHECK(name_of(ls::recompute_every<2>) == "recompute_every");
+    CHECK(name_of(ls::recompute_root) == "recompute_root");
     // Attention runs again in the seven recomputed blocks; products also in the two selective ones.
     CHECK(policy::made_again(ls::cost::attention, 12) == 7);
     CHECK(policy::made_again(ls::cost::product, 12) == 9);

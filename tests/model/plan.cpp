@@ -80,8 +80,8 @@ void every_byte_is_written(const token_batch& batch, const std::string& except =
 }
 
 using llama_config = config<llama, local, store_all, fp32>;
-using gpt2_config = config<gpt2, causal, recompute_every<1>, mixed<bf16>>;
-using rich_config = config<rich, local, recompute_every<2>, mixed<fp16>>;
+using gpt2_config = config<gpt2, causal, selective_products, mixed<bf16>>;
+using rich_config = config<rich, local, selective, mixed<fp16>>;
 using slopes_config = config<slopes, causal, recompute_every<1>, fp64>;
 using waves_config = config<waves, full, store_all, tf32>;
 

@@ -93,10 +93,17 @@ template <block_rule... Rules>
 struct segment_policy {
     static constexpr std::size_t count = sizeof...(Rules);
     static constexpr std::array<block_rule, count> rules{Rules...};
-    static constexpr const char* name = count > 1                              ? "mixture"
-                                        : rules[0].kept_from == cost::pass   ? "store_all"
-                                        : rules[0].kept_from == cost::output ? "recompute_every"
-                                                                             : "selective";
+    static constexpr const char* name = [] {
+        if (count > 1) return "mixture";
+        switch (rules[0].kept_from) {
+            case cost::pass: return "store_all";
+            case cost::expansion: return "selective_expansions";
+            case cost::product: return "selective_products";
+            case cost::attention: return "selective";
+            case cost::output: break;
+        }
+        return rules[0].segment == block_rule::square_root ? "recompute_root" : "recompute_every";
+    }();
 
     /// The same for N blocks; what follows is said by `then`.
     template <index N>
@@ -183,8 +190,8 @@ private:
             const auto scratch = [&](bool output) {
                 return stack.forward_scratch.only([&](cost made) { return output ? made == cost::output : made < at.from; });
             };
-            layout moments = either("", together("", whole(length), either("", scratch(false), stack.backward_scratch)));
-            if (length > 1) moments.add(together("", whole(length - 1), stream, scratch(true)));
+            layout moments = either("", together("whole", whole(length), either("", scratch(false), stack.backward_scratch)));
+            if (length > 1) moments.add(together("up to its last block", whole(length - 1), stream, scratch(true)));
             return together("segment made again", held(inputs, blocks), moments);
         };
         if (at.last) {
@@ -227,8 +234,8 @@ private:
         }
         if constexpr (at.last) {
             keep(passed);
-            back<at.length, cost::output>(stack, memory, at.begin + passed * at.length, at.length_of(passed), enters(passed), segment(passed),
-                                          &turn);
+            back<at.length, cost::output>(stack, memory, at.begin + passed * at.length, at.length_of(passed), enters(passed),
+                                          segment(passed), &turn);
         } else {
             run_from<I + 1>(stack, memory, segment(passed - 1).output, turn);
         }

@@ -9,7 +9,7 @@
 // It is a constexpr function of values (tokens, widths, a policy's k), so a search over budgets instantiates nothing.
 #pragma once
 
-#include <initializer_list>
+#include <cstddef>
 #include <string_view>
 #include <vector>
 
@@ -61,11 +61,12 @@ public:
     constexpr layout() : nodes_(1) {}
     constexpr explicit layout(layout_node leaf) : nodes_(1, leaf) {}
 
-    /// An inner node over copies of `children`.
-    constexpr layout(layout_kind kind, std::string_view name, std::initializer_list<layout> children) : nodes_(1) {
-        nodes_[0].kind = kind;
-        nodes_[0].name = name;
-        for (const layout& child : children) add(child);
+    /// An inner node over copies of `children`. Constant evaluation is slow and nodes are copied at every level, so they are copied once.
+    template <class... Layouts>
+    constexpr layout(layout_kind kind, std::string_view name, const Layouts&... children) {
+        nodes_.reserve(1 + (std::size_t{0} + ... + children.nodes_.size()));
+        nodes_.push_back({kind, name});
+        (add(children), ...);
     }
 
     /// Appends a child to this inner node.
@@ -110,13 +111,13 @@ private:
 /// All of them at the same time.
 template <class... Layouts>
 [[nodiscard]] constexpr layout together(std::string_view name, const Layouts&... children) {
-    return layout(layout_kind::together, name, {children...});
+    return layout(layout_kind::together, name, children...);
 }
 
 /// One of them at a time, in the same bytes.
 template <class... Layouts>
 [[nodiscard]] constexpr layout either(std::string_view name, const Layouts&... children) {
-    return layout(layout_kind::either, name, {children...});
+    return layout(layout_kind::either, name, children...);
 }
 
 /// A layout of N nodes that may be a constexpr variable (a vector may not outlive its constant evaluation in C++20).

@@ -22,9 +22,12 @@
 
 namespace longspan {
 
-/// Policies to choose from.
+/// Policies to choose from. Each says of how many blocks it makes the tensors of a cost twice.
 template <auto... Policies>
 struct policy_list {
+    static constexpr bool counted = (requires { Policies.made_again(cost::product, index{1}); } && ...);
+    static_assert(counted, "policies: one of them does not say what it makes twice; it needs a `made_again(cost, blocks)` as "
+                           "ls::segment_policy has");
     static constexpr index count = static_cast<index>(sizeof...(Policies));
 };
 template <auto... Policies>
@@ -121,30 +124,41 @@ struct fit : Config {
     static constexpr fitting chosen = choose<Config, Backend>(Room, StepTokens, Policies, Budgets);
     static constexpr bool found = chosen.policy >= 0;
     static_assert(found,
-                  "fit: none of the policies at any of the budgets fits into the room; budgets are at least the context, and longest<config, "
-                  "backend, room> says how many tokens would fit");
+                  "fit: none of the policies at any of the budgets fits into the room; budgets are at least the context, and "
+                  "longest<config, backend, room> says how many tokens would fit");
     static constexpr auto checkpoint = detail::policy_number<(found ? chosen.policy : 0)>(Policies);
     static constexpr auto batch = Config::batch.template tokens<(found ? chosen.tokens : Config::batch.budget)>()
                                       .template accumulate<(found ? chosen.micro_batches : 1)>();
 };
 
-/// The largest budget of a micro-batch at which a step of Config's model and policy takes at most Room bytes, in whole rows where
-/// batches are padded; 0 when none does. Less than the context means that the context does not fit. Evaluates the plan some 60 times.
-template <configuration Config, class Backend, bytes Room>
-inline constexpr index longest = [] {
-    const auto fits = [](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan) <= Room; };
-    if (!fits(1)) return index{0};
-    index fitting = 1, too_many = 2;
-    while (fits(too_many)) fitting = too_many, too_many *= 2;
-    while (too_many - fitting > 1) {
-        const index middle = fitting + (too_many - fitting) / 2;
-        (fits(middle) ? fitting : too_many) = middle;
+/// The largest budget of a micro-batch at which a step of Config's model and policy takes at most `room` bytes, in whole rows where
+/// batches are padded; 0 when none does. Less than the context means that the context does not fit.
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr index longest_within(bytes room) {
+    const auto takes = [](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan); };
+    index fitting = 1, too_many = index{1} << 20;
+    bytes least = takes(fitting), most = takes(too_many);
+    if (least > room) return 0;
+    for (; most <= room; most = takes(too_many)) fitting = too_many, least = most, too_many *= 16;
+    // Bytes are all but proportional to tokens: a guess on the line between the two is off by a few, and every third is in the middle.
+    for (int round = 1; too_many - fitting > 1; ++round) {
+        const double part = round % 3 == 0 ? 0.5 : static_cast<double>(room - least) / static_cast<double>(most - least);
+        index tokens = fitting + static_cast<index>(part * static_cast<double>(too_many - fitting));
+        if (round % 3 == 2) ++tokens;  // from above, if the guess before came from below
+        tokens = tokens <= fitting ? fitting + 1 : tokens >= too_many ? too_many - 1 : tokens;
+        const bytes size = takes(tokens);
+        if (size <= room) fitting = tokens, least = size;
+        else too_many = tokens, most = size;
     }
     if constexpr (requires { batching_of<Config>::fills; }) {
         if (batching_of<Config>::fills == filling::padded) fitting -= fitting % Config::shape.context;
     }
     return fitting;
-}();
+}
+
+/// The same as a constant. Evaluates the plan about ten times.
+template <configuration Config, class Backend, bytes Room>
+inline constexpr index longest = longest_within<Config, Backend>(Room);
 
 /// The budget nearest to Config's, and not above it, at which one step of its model and policy takes at most `room` bytes; 0 when
 /// none does. Evaluates the plan some 20 times.
