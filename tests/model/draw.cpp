@@ -46,6 +46,15 @@ TEST_CASE("draw: the highest moment of a step is the plan's peak") {
     CHECK(kept[5].doing == work::again);
     CHECK(kept[5].block == 1);
     CHECK(kept[6].doing == work::backward);
+    // Each moment has its own scratch: all of a block's the first time, and of one that is made again what is not kept.
+    using sizes = decoder_memory<model_of_config<config<llama, local, selective, mixed<bf16>>>, pattern_of<local>, cuda::device>;
+    const auto scratch = [&](std::size_t i) { return kept[i].held[static_cast<std::size_t>(memory_use::scratch)]; };
+    const stack_bytes s = sizes::stack(budget);
+    CHECK(scratch(0) == s.forward_scratch.peak(cuda::device::alignment));
+    CHECK(scratch(3) == s.turn.peak(cuda::device::alignment));
+    CHECK(scratch(4) == s.backward_scratch.peak(cuda::device::alignment));
+    CHECK(scratch(5) == s.forward_scratch.only([](cost made) { return made < cost::attention; }).peak(cuda::device::alignment));
+    CHECK(scratch(5) < scratch(0));
     (void)moments_of<config<rich, local, recompute_every<1>, mixed<fp16>>, host::cpu>();
     (void)moments_of<config<llama, local, mixture, fp64>, host::cpu>();
 }

@@ -123,6 +123,11 @@ TEST_CASE("fit: the longest that fits, to the token") {
     CHECK(peak_of<type_of<ls::store_all>>(tokens) <= room);
     CHECK(peak_of<type_of<ls::store_all>>(tokens + 1) > room);
     static_assert(ls::longest<base, device, ls::MiB> == 0);
+    for (const ls::index exactly : {1, 2, 100, 12345, 1'000'003, 1 << 20, 40'000'000}) {
+        const ls::bytes takes = peak_of<type_of<ls::store_all>>(exactly);
+        CHECK(ls::longest_within<base, device>(takes) == exactly);
+        CHECK(ls::longest_within<base, device>(takes - 1) == exactly - 1);
+    }
     constexpr ls::index rows = ls::longest<padded_base, device, room>;
     static_assert(rows % 8192 == 0 && rows > 0);
 }
