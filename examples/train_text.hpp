@@ -26,6 +26,7 @@
 #include <longspan/longspan.hpp>
 #include <longspan/train/interrupt.hpp>
 #include <longspan/train/logbook.hpp>
+#include <longspan/train/memory_log.hpp>
 #include <longspan/train/snapshot.hpp>
 #include <longspan/train/status_line.hpp>
 
@@ -89,7 +90,8 @@ bool train_phase(run<Job>& r, const char* name, ls::index end, std::uint64_t see
         before = now;
         r.log.line({{"step", report.step}, {"phase", name}, {"tokens", at.tokens}, {"targets", report.targets}, {"loss", report.loss},
                     {"bits_per_byte", report.bits_per_token()}, {"gradient_norm", report.gradient_norm},
-                    {"learning_rate", report.learning_rate}, {"memory", report.high_water}, {"refused", report.refused}});
+                    {"learning_rate", report.learning_rate}, {"refused", report.refused}},
+                   ls::memory_fields<Phase, typename Job::backend>(report));
         r.status.update({.phase = name, .step = report.step, .steps = r.steps(), .loss = report.loss, .bits_per_byte = report.bits_per_token(),
                          .tokens_per_second = speed, .planned = ls::plan<Phase, typename Job::backend>.peak(), .measured = report.high_water,
                          .seconds_left = (r.tokens_until(r.steps()) - r.tokens_until(report.step)) / speed});

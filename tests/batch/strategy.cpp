@@ -19,6 +19,8 @@ constexpr auto told = ls::packed<8192>.refuse().pieces<99>().accumulate<4>();
 static_assert(plain.budget == 8192 && plain.micro_batches == 1 && plain.max_pieces == 130);
 static_assert(plain.when_long == ls::long_documents::split && plain.fills == ls::filling::packed);
 static_assert(told.budget == 8192 && told.micro_batches == 4 && told.max_pieces == 99);
+static_assert(plain.tokens<16384>() == ls::packed<16384>);
+static_assert(told.tokens<16384>().max_pieces == 198 && told.tokens<16384>().micro_batches == 4 && told.tokens<16>().max_pieces == 2);
 static_assert(told.when_long == ls::long_documents::refuse);
 static_assert(std::is_same_v<bare<decltype(told.split().pieces<130>().accumulate<1>())>, bare<decltype(plain)>>);
 static_assert(ls::packed<64>.carry().when_long == ls::long_documents::carry);

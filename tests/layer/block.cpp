@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include <longspan/layer/block.hpp>
 #include <longspan/model/shape.hpp>
@@ -100,6 +102,56 @@ TEST_CASE("block: gradients of 210 layouts, every option of attention and dropou
 TEST_CASE("block: gradients of 210 layouts, LayerNorm, GELU, biases, ALiBi, every key") { sweep<plain, full>(2); }
 
 TEST_CASE("block: gradients of 210 layouts, Llama's choices") { sweep<llama, causal>(3); }
+
+namespace {
+
+/// A block that makes again what is worth less than From writes just that, and the same bits: kept tensors stay as they are even
+/// where, from another input, they would come out otherwise.
+template <decoder_shape Shape, cost From>
+void makes_the_rest_again() {
+    using checked = checked_block<Shape, causal>;
+    using block = typename checked::block;
+    std::mt19937_64 random(9);
+    constexpr index tokens = 50;
+    bench<typename checked::model> at(random_pieces(tokens, random), tokens, 8);
+    const checked here{at};
+    const std::vector<double> bucket = normals(block::size, random), x = normals(tokens * Shape.width, random);
+    typename block::saved kept(at.memory, tokens);
+    const auto forward = [&]<cost Of>(const std::vector<double>& from) {
+        block::template forward<Of>(at.context, 1, bucket.data(), {}, here.x_of(from), nullptr, kept);
+    };
+    // Of each tensor its bits, and what it is worth.
+    const auto look = [&] {
+        std::vector<std::pair<cost, std::vector<double>>> all;
+        const auto add = [&](cost worth, auto view) { all.emplace_back(worth, std::vector(view.data, view.data + view.rows * view.columns)); };
+        add(cost::product, kept.attended.template get<"qkv">());
+        add(cost::attention, kept.attended.template get<"attended">());
+        add(cost::attention, kept.attended.template get<"log-sum-exp">());
+        add(cost::product, kept.middle.template get<"stream between branches">());
+        add(cost::expansion, kept.expanded.template get<"pre-activation">());
+        return all;
+    };
+    forward.template operator()<cost::output>(x);
+    const auto first = look();
+    const auto same = [&](auto&& wanted) {
+        const auto now = look();
+        for (std::size_t i = 0; i < now.size(); ++i) CHECK((now[i].second == first[i].second) == wanted(first[i].first));
+    };
+    forward.template operator()<From>(moved(x, x, 0.5));
+    // With another x the rest is another, but that which only kept tensors go into.
+    same([](cost worth) { return worth >= From || (worth == cost::expansion && From == cost::product); });
+    forward.template operator()<From>(x);
+    same([](cost) { return true; });
+}
+
+}  // namespace
+
+TEST_CASE("block: what is kept is read, the rest made again to the bit") {
+    makes_the_rest_again<rich, cost::product>();
+    makes_the_rest_again<rich, cost::attention>();
+    makes_the_rest_again<llama, cost::attention>();
+    makes_the_rest_again<plain, cost::attention>();
+}
 
 TEST_CASE("block: tables lie end to end, and each parameter at a multiple of 128") {
     using block = block_tables<model_of<plain, uniform_precision<double>>>;

@@ -41,6 +41,18 @@ TEST_CASE("arena: regions lie end to end, aligned; the high-water mark is the wo
     CHECK(memory.in_order());
 }
 
+TEST_CASE("arena: laps are the marks of one phase after the other, beside the mark of all") {
+    ls::arena memory(1024);
+    const ls::held_region all(memory, "all", 64);
+    { const ls::held_region a(memory, "a", 256); }
+    CHECK(memory.lap() == 320);
+    memory.reset_high_water();
+    { const ls::held_region b(memory, "b", 128); }
+    CHECK(memory.lap() == 192);
+    CHECK(memory.lap() == 64);
+    CHECK(memory.high_water() == 192);
+}
+
 TEST_CASE("arena: what does not fit is refused with its name and the bytes, and takes nothing") {
     ls::arena memory(256);
     const ls::held_region a(memory, "a", 128);

@@ -45,3 +45,12 @@ TEST_CASE("layout: the tree is kept in preorder, and sums beyond 32 bits are rig
     CHECK(grown.nodes()[0].nodes == 7);
     CHECK(grown.peak(64) == 64 + all.peak(64));
 }
+
+TEST_CASE("layout: only regions of some cost") {
+    const ls::layout all = together("all", region("a", 64, ls::cost::attention), either("or", region("b", 128), region("c", 192, ls::cost::product)).repeated(2));
+    const auto peak = [&](ls::cost from) { return all.only([&](ls::cost worth) { return worth >= from; }).peak(64); };
+    CHECK(peak(ls::cost::pass) == 64 + 2 * 192);
+    CHECK(peak(ls::cost::attention) == 64);
+    CHECK(peak(ls::cost::output) == 0);
+    CHECK(all.only([](ls::cost worth) { return worth < ls::cost::product; }).peak(64) == 2 * 128);
+}

@@ -13,6 +13,11 @@ struct table {
     static constexpr std::array list{ls::tensor{"rstd", ls::role::statistic, 1}, ls::tensor{"off", ls::role::saved, 0},
                                      ls::tensor{"qkv", ls::role::saved, 30}};
 };
+struct parts {
+    static constexpr std::array list{ls::tensor{"rstd", ls::role::statistic, 1}, ls::tensor{"qkv", ls::role::saved, 30, ls::cost::product},
+                                     ls::tensor{"none", ls::role::saved, 0, ls::cost::attention},
+                                     ls::tensor{"attended", ls::role::saved, 10, ls::cost::attention}};
+};
 using half = std::remove_cvref_t<decltype(ls::mixed<ls::bf16>)>;
 
 static_assert(ls::layout_of<half, table>("t", 10).peak(1) == 10 * 4 + 10 * 30 * 2);
@@ -58,4 +63,37 @@ TEST_CASE("tensors: when one does not fit, none is held") {
     CHECK(memory.in_order());
     held.hold(memory, 2);
     CHECK(memory.used() == 64 + 128);
+}
+
+TEST_CASE("tensors: a table in two parts, what is worth keeping below and the rest above it") {
+    ls::arena memory(4096);
+    const ls::layout all = ls::layout_of<half, parts>("", 10);
+    for (const ls::cost from : {ls::cost::pass, ls::cost::expansion, ls::cost::product, ls::cost::attention, ls::cost::output}) {
+        const ls::bytes kept = all.only([&](ls::cost worth) { return worth >= from; }).peak(64);
+        ls::tensors<half, parts> held;
+        held.hold(memory, 10, from);
+        CHECK(memory.used() == kept);
+        const auto* attended = held.get<"attended">().data;
+        for (int again = 0; again < 2; ++again) {
+            held.hold_rest();
+            CHECK(memory.used() == all.peak(64));
+            if (from <= ls::cost::attention) CHECK(held.get<"attended">().data == attended);
+            held.drop_rest();
+            held.drop_rest();
+            CHECK(memory.used() == kept);
+        }
+        held.hold_rest();
+        held.drop();
+        CHECK(memory.used() == 0);
+        CHECK(memory.in_order());
+    }
+    ls::arena small(512);
+    ls::tensors<half, parts> held;
+    held.hold(small, 10, ls::cost::attention);
+    const ls::bytes kept = small.used();
+    CHECK_THROWS_AS(held.hold_rest(), ls::out_of_memory);
+    CHECK(small.used() == kept);
+    held.drop();
+    CHECK(small.used() == 0);
+    CHECK(small.in_order());
 }

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <type_traits>
 
 #include <longspan/checkpoint/recompute.hpp>
 #include <longspan/cuda/device.hpp>
@@ -48,7 +49,88 @@ void finds_the_budget() {
 
 bool ends(const std::string& text, const std::string& with) { return text.size() >= with.size() && text.substr(text.size() - with.size()) == with; }
 
+/// A device's shapes of whole width, one context long, as people train them.
+struct base {
+    static constexpr auto shape = ls::decoder_shape{.layers = 12, .width = 768, .heads = 12, .hidden = 2048, .vocabulary = 50304, .context = 8192};
+    static constexpr auto attention = ls::causal;
+    static constexpr auto checkpoint = ls::store_all;
+    static constexpr auto precision = ls::mixed<ls::bf16>;
+    static constexpr auto batch = ls::packed<8192>;
+};
+struct padded_base : base {
+    static constexpr auto batch = ls::padded<8192>.pieces<64>();
+};
+
+template <class Policy>
+ls::bytes peak_of(ls::index tokens) {
+    return ls::step_layout<base, ls::cuda::device>(tokens, ls::default_max_pieces(tokens), &Policy::plan).peak(ls::cuda::device::alignment);
+}
+template <auto Policy>
+using type_of = std::remove_cvref_t<decltype(Policy)>;
+
 }  // namespace
+
+TEST_CASE("fit: of everything that fits, the least made again; then the largest budget") {
+    using device = ls::cuda::device;
+    constexpr auto sizes = ls::budgets<65536, 16384, 32768, 4096>;
+    constexpr auto all = ls::usual_policies;
+    using all_type = type_of<ls::store_all>;
+    using products = type_of<ls::selective_products>;
+    using attention = type_of<ls::selective>;
+    using one = type_of<ls::recompute_every<1>>;
+    static_assert(ls::made_again<base, all_type>() == 0);
+    static_assert(ls::made_again<base, products>() > 0);
+    static_assert(ls::made_again<base, attention>() > ls::made_again<base, products>());
+    static_assert(ls::made_again<base, one>() > ls::made_again<base, attention>());
+    // 11 blocks of 12 make their expansion again; recompute_every<1> also the products and attention.
+    static_assert(ls::made_again<base, products>() == 11 * 2.0 * 768 * 4096);
+    static_assert(ls::made_again<base, one>() == 11 * (2.0 * 768 * 4096 + 2.0 * 768 * 4 * 768 + 4.0 * 768 * 4096));
+
+    const auto chosen = [&](ls::bytes room, ls::index step = 0) { return ls::choose<base, device>(room, step, all, sizes); };
+    CHECK(chosen(peak_of<all_type>(65536)).policy == 0);
+    CHECK(chosen(peak_of<all_type>(65536)).tokens == 65536);
+    CHECK(chosen(peak_of<all_type>(65536) - 1).policy == 0);  // a smaller budget rather than work done twice
+    CHECK(chosen(peak_of<all_type>(65536) - 1).tokens == 32768);
+    CHECK(chosen(peak_of<all_type>(16384) - 1).policy == 1);
+    CHECK(chosen(peak_of<products>(16384) - 1).policy == 2);
+    CHECK(chosen(peak_of<attention>(16384) - 1).policy == 3);
+    CHECK(chosen(peak_of<one>(16384) - 1).policy == -1);  // 4,096 is less than the context
+    const ls::fitting steps = chosen(peak_of<products>(16384), 100'000);
+    CHECK(steps.peak == peak_of<products>(16384));
+    CHECK(steps.micro_batches == 7);
+    CHECK(steps.made_again == ls::made_again<base, products>());
+    CHECK(ls::choose<padded_base, device>(100 * ls::GiB, 0, all, ls::budgets<12000>).policy == -1);  // no whole rows
+}
+
+TEST_CASE("fit: a configuration with the policy and the batch of its own choice") {
+    using device = ls::cuda::device;
+    using small = ls::fit<base, device, 5 * ls::GiB, 524288, ls::budgets<131072, 65536, 32768>>;
+    static_assert(small::chosen.policy > 0);
+    static_assert(ls::plan<small, device>.peak() == small::chosen.peak);
+    static_assert(ls::plan<small, device>.peak() <= 5 * ls::GiB);
+    static_assert(small::batch.budget * small::batch.micro_batches == 524288);
+    static_assert(small::shape == base::shape);
+    using roomy = ls::fit<base, device, 200 * ls::GiB>;
+    static_assert(std::is_same_v<type_of<roomy::checkpoint>, type_of<ls::store_all>>);
+    static_assert(std::is_same_v<type_of<roomy::batch>, type_of<base::batch>>);
+    CHECK(ls::plan<roomy, device>.peak() == ls::plan<base, device>.peak());
+}
+
+TEST_CASE("fit: the longest that fits, to the token") {
+    using device = ls::cuda::device;
+    constexpr ls::bytes room = 8 * ls::GiB;
+    constexpr ls::index tokens = ls::longest<base, device, room>;
+    CHECK(peak_of<type_of<ls::store_all>>(tokens) <= room);
+    CHECK(peak_of<type_of<ls::store_all>>(tokens + 1) > room);
+    static_assert(ls::longest<base, device, ls::MiB> == 0);
+    for (const ls::index exactly : {1, 2, 100, 12345, 1'000'003, 1 << 20, 40'000'000}) {
+        const ls::bytes takes = peak_of<type_of<ls::store_all>>(exactly);
+        CHECK(ls::longest_within<base, device>(takes) == exactly);
+        CHECK(ls::longest_within<base, device>(takes - 1) == exactly - 1);
+    }
+    constexpr ls::index rows = ls::longest<padded_base, device, room>;
+    static_assert(rows % 8192 == 0 && rows > 0);
+}
 
 TEST_CASE("fit: the nearest budget fits, and one token more does not") {
     finds_the_budget<config<ls::store_all, 4096>, ls::cuda::device>();

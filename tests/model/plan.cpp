@@ -80,8 +80,8 @@ void every_byte_is_written(const token_batch& batch, const std::string& except =
 }
 
 using llama_config = config<llama, local, store_all, fp32>;
-using gpt2_config = config<gpt2, causal, recompute_every<1>, mixed<bf16>>;
-using rich_config = config<rich, local, recompute_every<2>, mixed<fp16>>;
+using gpt2_config = config<gpt2, causal, selective_products, mixed<bf16>>;
+using rich_config = config<rich, local, selective, mixed<fp16>>;
 using slopes_config = config<slopes, causal, recompute_every<1>, fp64>;
 using waves_config = config<waves, full, store_all, tf32>;
 
@@ -106,6 +106,8 @@ static_assert(plan<realistic, host::cpu>.bytes_per_token() > 0);
 static_assert(parameter_count<realistic> == 50257 * 768 + 12 * (768 * 768 * 4 + 3 * 768 * 2048 + 2 * 768) + 768);
 static_assert(dense_flops_per_token<realistic> == 6.0 * (12 * (768 * 768 * 4 + 3 * 768 * 2048) + 768 * 50257));
 static_assert(step_layout<realistic, host::cpu>(2048, 34).peak(64) > plan<realistic, host::cpu>.peak());
+// 32,768 tokens of it on a machine with little memory.
+static_assert(step_layout<realistic, host::cpu>(32768, 514, [](const stack_bytes& s) { return decltype(selective)::plan(s); }).peak(64) <= 6 * GiB);
 
 /// Small enough to run, wide enough that the roundings to the alignment are of a real step's size.
 struct wide {

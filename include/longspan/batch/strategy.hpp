@@ -8,6 +8,7 @@
 //   static constexpr auto batch = ls::padded<8192>.accumulate<4>();        // one document a row; 4 micro-batches a step
 //   static constexpr auto batch = ls::packed<8192>.pieces<1024>();         // room for many short documents
 //   static constexpr auto batch = ls::packed<8192>.carry();                // a document goes on in its next piece
+//   static constexpr auto batch = ls::packed<8192>.tokens<16384>();        // the same strategy at another budget
 //
 // A document is never cut silently: `split` (the default) is counted and reported, `refuse` throws document_too_long.
 #pragma once
@@ -73,6 +74,14 @@ struct batching_strategy {
     /// Entries of the piece table.
     template <index N>
     [[nodiscard]] static consteval auto pieces() { return with<WhenLong, N, MicroBatches>{}; }
+    /// The same for another budget; the piece table grows in proportion.
+    template <index N>
+    [[nodiscard]] static consteval auto tokens() { return batching_strategy<Filling, N, WhenLong, pieces_for(N), MicroBatches>{}; }
+    [[nodiscard]] static constexpr index pieces_for(index tokens) {
+        if (MaxPieces == default_max_pieces(Budget)) return default_max_pieces(tokens);
+        const index pieces = ceil_div(MaxPieces * tokens, Budget);
+        return pieces > 2 ? pieces : 2;
+    }
     /// Micro-batches of a step; gradients add up over them, and are divided once, by the targets of all.
     template <index N>
     [[nodiscard]] static consteval auto accumulate() { return with<WhenLong, MaxPieces, N>{}; }

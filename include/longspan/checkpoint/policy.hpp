@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The checkpointing axis: what the backward pass finds stored, and how the rest comes back. A policy runs a stack of blocks
-// forward and backward and sees them only through `forward`, `backward`, the stream between blocks and what each block saves.
+// forward and backward and sees them only through `forward`, `backward`, the stream between blocks and what each block saves, of
+// which every tensor says what it takes to make it again (`cost`, memory/layout.hpp).
 // So every policy works with every layer, pattern, precision and backend, and because what is recomputed comes from the same
 // op on the same shape, every policy gives the same bits.
 //
@@ -24,23 +25,27 @@ namespace longspan {
 struct stack_bytes {
     index blocks = 0;
     bytes stream = 0;         ///< the residual stream between two blocks
-    layout saved;             ///< what one block keeps for its backward
-    layout forward_scratch;   ///< needed while one block runs forward
+    layout saved;             ///< what one block keeps for its backward, each tensor with its cost
+    layout forward_scratch;   ///< needed while one block runs forward, each region with the cost of what is made in it
     layout backward_scratch;  ///< needed while one block runs backward
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
 };
 
 /// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,
-/// `drop()` gives them back.
+/// `drop()` gives them back. Of `saved`, `hold(arena&, tokens, cost)` takes the tensors that are worth so much or more, and
+/// `hold_rest()`, `drop_rest()` the others.
 template <class S>
 concept block_stack = requires(S& stack, index block, typename S::stream& x, typename S::saved& saved, arena& memory) {
     x.hold(memory, block);
     x.drop();
-    saved.hold(memory, block);
+    saved.hold(memory, block, cost::attention);
+    saved.hold_rest();
+    saved.drop_rest();
     saved.drop();
     { S::blocks } -> std::convertible_to<index>;
     { stack.tokens() } -> std::convertible_to<index>;
     stack.forward(block, x, &x, saved);  // the output may be null: then only what is saved is computed
+    stack.template forward<cost::attention>(block, x, &x, saved);  // what is worth so much or more is there already
     stack.backward(block, x, saved);
 };
 

@@ -4,7 +4,8 @@
 // rotary or ALiBi positions, QK-norm, soft-cap, a learned sink per head and dropout on the map, as the shape says.
 //
 // Saved per token: the projection (h + 2k)·d, the output h·d, the log-sum-exp h, the norm's statistics. Rotated queries and
-// keys overwrite the projection; with QK-norm the raw projection is kept and the rotated pair is made again in the backward.
+// keys overwrite the projection; with QK-norm the raw projection is kept and the rotated pair is made again in the backward. Each
+// saved tensor says what it takes to make it again, and `forward<From>` makes only what is worth less than From.
 // References: Vaswani et al., arXiv:1706.03762; Ainslie et al. (grouped queries), arXiv:2305.13245; Dao (tiling by
 // log-sum-exp), arXiv:2307.08691.
 #pragma once
@@ -50,11 +51,11 @@ struct attention_tables {
         static constexpr std::array list{
             norm::mean,
             norm::rstd,
-            tensor{"qkv", role::saved, projected},
+            tensor{"qkv", role::saved, projected, cost::product},
             tensor{"query rstd", role::statistic, shape.qk_norm ? shape.heads : 0},
             tensor{"key rstd", role::statistic, shape.qk_norm ? shape.grouped_heads() : 0},
-            tensor{"attended", role::saved, query_width},
-            tensor{"log-sum-exp", role::statistic, shape.heads},
+            tensor{"attended", role::saved, query_width, cost::attention},
+            tensor{"log-sum-exp", role::statistic, shape.heads, cost::attention},
         };
     };
     using saved = tensors<precision, saved_table>;
@@ -62,13 +63,13 @@ struct attention_tables {
     using gradients = typename Model::template gradients<parameter_table>;
 
     struct normed_table {
-        static constexpr std::array list{tensor{"normed", role::activation, width}};
+        static constexpr std::array list{tensor{"normed", role::activation, width, cost::product}};
     };
     struct turned_table {
-        static constexpr std::array list{tensor{"rotated", role::saved, shape.qk_norm ? turned : 0}};
+        static constexpr std::array list{tensor{"rotated", role::saved, shape.qk_norm ? turned : 0, cost::attention}};
     };
     struct branch_table {
-        static constexpr std::array list{tensor{"branch", role::activation, branch::thinned ? width : 0}};
+        static constexpr std::array list{tensor{"branch", role::activation, branch::thinned ? width : 0, cost::product}};
     };
     struct projected_gradient_table {
         static constexpr std::array list{tensor{"d qkv", role::gradient, projected}};
@@ -113,20 +114,27 @@ struct attention_layer : attention_tables<Model> {
         return 2.0 * static_cast<double>(shape.width * (tables::projected + query_width));
     }
 
-    /// y = x + branch(x). Without y only what the backward needs is computed.
-    template <class Context>
+    /// y = x + branch(x). Without y only what the backward needs is computed. Of the saved tensors those that are worth `From` or more
+    /// are there already and are read, not made; the same ops on the same shapes make the others, so the bits are the same.
+    template <cost From = cost::output, class Context>
     static void forward(Context& c, index layer, weights w, const typename Pattern::arguments& arguments, residual_in x,
                         residual_out* y, const saved& kept) {
+        constexpr bool projects = cost::product < From, attends = cost::attention < From;
         const auto qkv = kept.template get<"qkv">();
-        {
-            tensors<precision, typename tables::normed_table> scratch(*c.memory, c.tokens);
-            const auto normed = scratch.template get<"normed">();
-            norm::forward(c, w, x, normed, kept);
-            c.ops.template linear<Model>(normed, w.template get<"qkv.weight">(), w.template get<"qkv.bias">().data, qkv);
+        if constexpr (projects) {
+            {
+                tensors<precision, typename tables::normed_table> scratch(*c.memory, c.tokens);
+                const auto normed = scratch.template get<"normed">();
+                norm::forward(c, w, x, normed, kept);
+                c.ops.template linear<Model>(normed, w.template get<"qkv.weight">(), w.template get<"qkv.bias">().data, qkv);
+            }
+            if constexpr (tables::rotary && !shape.qk_norm) {
+                c.ops.template rotary<shape.head()>(qkv.column_range(0, turned), c.cosines, c.sines, true);
+            }
         }
-        {
+        if constexpr (attends) {
             tensors<precision, typename tables::turned_table> scratch(*c.memory, c.tokens);
-            const auto qk = turn(c, w, kept, scratch, true);
+            const auto qk = turn(c, w, kept, scratch);
             c.ops.template attention_forward<Model, Pattern>(c, layer, arguments, qk.column_range(0, query_width),
                                                              qk.column_range(query_width, key_width),
                                                              qkv.column_range(turned, key_width), w.template get<"sink">().data,
@@ -156,7 +164,7 @@ struct attention_layer : attention_tables<Model> {
             c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">(), g.template get<"out.weight">());
             if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_attended);
-            const auto qk = turn(c, w, kept, turned_scratch, false);
+            const auto qk = turn(c, w, kept, turned_scratch);
             using backend = typename Context::backend;
             held_region workspace(*c.memory, "attention workspace", backend::template attention_workspace<Model>(c.tokens));
             c.ops.template attention_backward<Model, Pattern>(
@@ -179,9 +187,9 @@ struct attention_layer : attention_tables<Model> {
     }
 
 private:
-    /// [queries | keys] as attention reads them. Without QK-norm they are rotated where they lie, once, on the way forward.
+    /// [queries | keys] as attention reads them. Without QK-norm they were rotated where they lie.
     template <class Context, class Scratch>
-    static auto turn(Context& c, weights w, const saved& kept, const Scratch& scratch, bool going_forward) {
+    static auto turn(Context& c, weights w, const saved& kept, const Scratch& scratch) {
         const auto raw = kept.template get<"qkv">().column_range(0, turned);
         if constexpr (shape.qk_norm) {
             const auto qk = scratch.template get<"rotated">();
@@ -193,9 +201,6 @@ private:
             if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(qk, c.cosines, c.sines, true);
             return qk;
         } else {
-            if constexpr (tables::rotary) {
-                if (going_forward) c.ops.template rotary<shape.head()>(raw, c.cosines, c.sines, true);
-            }
             return raw;
         }
     }

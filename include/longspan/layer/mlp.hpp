@@ -36,7 +36,7 @@ struct mlp_layer {
         };
     };
     struct saved_table {
-        static constexpr std::array list{norm::mean, norm::rstd, tensor{"pre-activation", role::saved, first}};
+        static constexpr std::array list{norm::mean, norm::rstd, tensor{"pre-activation", role::saved, first, cost::expansion}};
     };
     using saved = tensors<precision, saved_table>;
     using weights = typename Model::template weights<parameter_table>;
@@ -44,11 +44,11 @@ struct mlp_layer {
 
 private:
     struct normed_table {
-        static constexpr std::array list{tensor{"normed", role::activation, width}};
+        static constexpr std::array list{tensor{"normed", role::activation, width, cost::expansion}};
     };
     struct activated_table {
-        static constexpr std::array list{tensor{"activated", role::activation, hidden},
-                                         tensor{"branch", role::activation, branch::thinned ? width : 0}};
+        static constexpr std::array list{tensor{"activated", role::activation, hidden, cost::output},
+                                         tensor{"branch", role::activation, branch::thinned ? width : 0, cost::output}};
     };
     struct pre_gradient_table {
         static constexpr std::array list{tensor{"d pre-activation", role::gradient, first}};
@@ -74,11 +74,11 @@ public:
     /// Floating-point operations of the products, forward, per token.
     [[nodiscard]] static constexpr double products() { return 2.0 * static_cast<double>(width * (first + hidden)); }
 
-    /// y = x + branch(x). Without y only what the backward needs is computed.
-    template <class Context>
+    /// y = x + branch(x). Without y only what the backward needs is computed, and of that only what is worth less than `From`.
+    template <cost From = cost::output, class Context>
     static void forward(Context& c, index layer, weights w, typename Model::template const_view<role::residual> x,
                         typename Model::template view<role::residual>* y, const saved& kept) {
-        {
+        if constexpr (cost::expansion < From) {
             tensors<precision, normed_table> scratch(*c.memory, c.tokens);
             const auto normed = scratch.template get<"normed">();
             norm::forward(c, w, x, normed, kept);

@@ -58,6 +58,7 @@ public:
         std::byte* const at = base_ + used_;
         used_ += taken;
         if (used_ > high_water_) high_water_ = used_;
+        if (used_ > lap_) lap_ = used_;
         if (observer_.acquired) observer_.acquired(observer_.state, name, {at, static_cast<std::size_t>(size)});
         return at;
     }
@@ -74,6 +75,8 @@ public:
     [[nodiscard]] bytes used() const noexcept { return used_; }
     /// The most bytes that were held at once since construction or `reset_high_water`.
     [[nodiscard]] bytes high_water() const noexcept { return high_water_; }
+    /// The same since construction or the last call, whatever `reset_high_water` did: the marks of one phase after the other.
+    [[nodiscard]] bytes lap() noexcept { return std::exchange(lap_, used_); }
     [[nodiscard]] bool in_order() const noexcept { return in_order_; }
     void reset_high_water() noexcept { high_water_ = used_; }
     void observe(arena_observer observer) noexcept { observer_ = observer; }
@@ -85,6 +88,7 @@ private:
     bytes alignment_ = host_alignment;
     bytes used_ = 0;
     bytes high_water_ = 0;
+    bytes lap_ = 0;
     bool in_order_ = true;
     arena_observer observer_;
 };

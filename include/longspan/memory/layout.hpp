@@ -9,7 +9,7 @@
 // It is a constexpr function of values (tokens, widths, a policy's k), so a search over budgets instantiates nothing.
 #pragma once
 
-#include <initializer_list>
+#include <cstddef>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +19,16 @@ namespace longspan {
 
 enum class layout_kind : unsigned char { region, together, either };
 
+/// What it takes to make a tensor again, in the order of what it is worth to keep it instead. A checkpointing policy keeps what is
+/// worth at least so much and makes the rest again in the backward.
+enum class cost : unsigned char {
+    pass,       ///< a pass over memory, which the backward makes anyway: a norm's statistics
+    expansion,  ///< a dense product several times as wide as what it reads: of all tensors, the most bytes for one op
+    product,    ///< a dense product
+    attention,  ///< attention: grows with the documents' length, in time but not in bytes
+    output,     ///< what a block hands on. Nothing of a block's own is worth as much: to keep from here on is to keep nothing
+};
+
 /// One node of a layout in preorder. `nodes` counts the node and all below it.
 struct layout_node {
     layout_kind kind = layout_kind::together;
@@ -26,6 +36,7 @@ struct layout_node {
     bytes size = 0;   ///< bytes asked by a region, before alignment; 0 for inner nodes
     index times = 1;  ///< how many of it lie side by side
     index nodes = 1;
+    cost worth = cost::pass;  ///< of a region: what the tensor, or for scratch the tensor that is made in it, takes to make again
 };
 
 namespace detail {
@@ -50,11 +61,12 @@ public:
     constexpr layout() : nodes_(1) {}
     constexpr explicit layout(layout_node leaf) : nodes_(1, leaf) {}
 
-    /// An inner node over copies of `children`.
-    constexpr layout(layout_kind kind, std::string_view name, std::initializer_list<layout> children) : nodes_(1) {
-        nodes_[0].kind = kind;
-        nodes_[0].name = name;
-        for (const layout& child : children) add(child);
+    /// An inner node over copies of `children`. Constant evaluation is slow and nodes are copied at every level, so they are copied once.
+    template <class... Layouts>
+    constexpr layout(layout_kind kind, std::string_view name, const Layouts&... children) {
+        nodes_.reserve(1 + (std::size_t{0} + ... + children.nodes_.size()));
+        nodes_.push_back({kind, name});
+        (add(children), ...);
     }
 
     /// Appends a child to this inner node.
@@ -71,6 +83,17 @@ public:
         return result;
     }
 
+    /// The same, where regions take no bytes unless wanted(what they are worth).
+    template <class Wanted>
+        requires requires(Wanted wanted) { wanted(cost::pass) ? 1 : 0; }
+    [[nodiscard]] constexpr layout only(Wanted&& wanted) const {
+        layout result = *this;
+        for (layout_node& node : result.nodes_) {
+            if (!wanted(node.worth)) node.size = 0;
+        }
+        return result;
+    }
+
     /// The most bytes that are held at once when every region is rounded up to `alignment` bytes.
     [[nodiscard]] constexpr bytes peak(bytes alignment) const { return detail::peak_of(nodes_.data(), alignment); }
 
@@ -81,20 +104,20 @@ private:
 };
 
 /// One tensor of `size` bytes.
-[[nodiscard]] constexpr layout region(std::string_view name, bytes size) {
-    return layout(layout_node{layout_kind::region, name, size, 1, 1});
+[[nodiscard]] constexpr layout region(std::string_view name, bytes size, cost worth = cost::pass) {
+    return layout(layout_node{layout_kind::region, name, size, 1, 1, worth});
 }
 
 /// All of them at the same time.
 template <class... Layouts>
 [[nodiscard]] constexpr layout together(std::string_view name, const Layouts&... children) {
-    return layout(layout_kind::together, name, {children...});
+    return layout(layout_kind::together, name, children...);
 }
 
 /// One of them at a time, in the same bytes.
 template <class... Layouts>
 [[nodiscard]] constexpr layout either(std::string_view name, const Layouts&... children) {
-    return layout(layout_kind::either, name, {children...});
+    return layout(layout_kind::either, name, children...);
 }
 
 /// A layout of N nodes that may be a constexpr variable (a vector may not outlive its constant evaluation in C++20).

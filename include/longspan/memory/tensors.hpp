@@ -4,11 +4,14 @@
 // {name, role, columns}, every one [tokens, columns]; the precision policy turns roles into formats. From one table come the
 // bytes in the plan, the regions taken from the arena, and the typed views which the layer computes on:
 //
-//     struct saved_table { static constexpr std::array list{tensor{"rstd", role::statistic, 1}, tensor{"qkv", role::saved, 768}}; };
+//     struct saved_table {
+//         static constexpr std::array list{tensor{"rstd", role::statistic, 1}, tensor{"qkv", role::saved, 768, cost::product}};
+//     };
 //     tensors<precision, saved_table> saved{arena, tokens};
 //     saved.get<"qkv">()      // matrix_view<storage_of<precision, role::saved>>, [tokens, 768]
 //
-// A tensor with 0 columns takes no bytes: how a table leaves out what an option does not need.
+// A tensor with 0 columns takes no bytes: how a table leaves out what an option does not need. A table of what a layer saves may be
+// held in two parts, what a policy keeps and, above it and for less long, the rest: `hold(arena, tokens, cost)` and `hold_rest()`.
 #pragma once
 
 #include <array>
@@ -39,6 +42,7 @@ struct tensor {
     const char* name = "";
     role stored_as = role::activation;
     index columns = 0;
+    cost worth = cost::pass;  ///< what it takes to make it again; of scratch, the cost of the tensor for whose making it is there
 };
 
 /// Bytes of one element in the format that Precision gives to a role.
@@ -72,7 +76,7 @@ template <precision_policy Precision, class Table>
 [[nodiscard]] constexpr layout layout_of(std::string_view name, index tokens) {
     layout result = together(name);
     for (const tensor& t : Table::list) {
-        if (t.columns > 0) result.add(region(t.name, tokens * t.columns * element_bytes<Precision>(t.stored_as)));
+        if (t.columns > 0) result.add(region(t.name, tokens * t.columns * element_bytes<Precision>(t.stored_as), t.worth));
     }
     return result;
 }
@@ -84,32 +88,30 @@ class tensors {
 
 public:
     tensors() = default;
-    tensors(arena& from, index tokens) { hold(from, tokens); }
+    tensors(arena& in, index tokens) { hold(in, tokens); }
     tensors(const tensors&) = delete;
     tensors& operator=(const tensors&) = delete;
     ~tensors() { drop(); }
 
-    /// Takes the regions, in the order of the table. Throws out_of_memory, and then holds nothing.
-    void hold(arena& from, index tokens) {
+    /// Takes the regions of the tensors that are worth at least `from`, in the order of the table. Throws out_of_memory, and then holds
+    /// nothing.
+    void hold(arena& in, index tokens, cost from = cost::pass) {
         drop();
-        from_ = &from;
+        in_ = &in;
         tokens_ = tokens;
-        try {
-            for (; held_ < count; ++held_) {
-                const tensor& t = Table::list[held_];
-                if (t.columns > 0) at_[held_] = from.acquire(t.name, size(t));
-            }
-        } catch (...) {
-            drop();
-            throw;
-        }
+        from_ = from;
+        take(true, kept_);
     }
-    /// Gives them back, last first.
+    /// Takes the regions of the others, too.
+    void hold_rest() {
+        drop_rest();
+        take(false, rest_);
+    }
+    void drop_rest() noexcept { give(false, rest_); }
+    /// Gives all back, last first.
     void drop() noexcept {
-        for (; held_ > 0; --held_) {
-            const tensor& t = Table::list[held_ - 1];
-            if (t.columns > 0) from_->release(t.name, at_[held_ - 1], size(t));
-        }
+        drop_rest();
+        give(true, kept_);
     }
 
     /// The tensor of that name, [tokens, columns]; without data when it has no columns.
@@ -122,10 +124,31 @@ public:
 
 private:
     [[nodiscard]] bytes size(const tensor& t) const { return tokens_ * t.columns * element_bytes<Precision>(t.stored_as); }
+    [[nodiscard]] bool belongs(const tensor& t, bool kept) const { return t.columns > 0 && (t.worth >= from_) == kept; }
 
-    arena* from_ = nullptr;
+    /// Takes a part's regions; `held` counts the places of the table that were passed.
+    void take(bool kept, std::size_t& held) {
+        try {
+            for (; held < count; ++held) {
+                const tensor& t = Table::list[held];
+                if (belongs(t, kept)) at_[held] = in_->acquire(t.name, size(t));
+            }
+        } catch (...) {
+            give(kept, held);
+            throw;
+        }
+    }
+    void give(bool kept, std::size_t& held) noexcept {
+        for (; held > 0; --held) {
+            const tensor& t = Table::list[held - 1];
+            if (belongs(t, kept)) in_->release(t.name, at_[held - 1], size(t));
+        }
+    }
+
+    arena* in_ = nullptr;
     index tokens_ = 0;
-    std::size_t held_ = 0;
+    cost from_ = cost::pass;
+    std::size_t kept_ = 0, rest_ = 0;
     std::array<std::byte*, count> at_{};
 };
 

@@ -65,7 +65,7 @@ template <class Config>
 consteval bool check_config() {
     static_assert(requires { Config::shape; }, "a configuration needs `static constexpr auto shape = ls::decoder_shape{…}`");
     static_assert(requires { Config::attention; }, "a configuration needs `static constexpr auto attention`, a pattern such as ls::causal");
-    static_assert(requires { Config::checkpoint; }, "a configuration needs `static constexpr auto checkpoint`: ls::store_all or ls::recompute_every<k>");
+    static_assert(requires { Config::checkpoint; }, "a configuration needs `static constexpr auto checkpoint`: ls::store_all, ls::selective or ls::recompute_every<k>");
     static_assert(requires { Config::precision; }, "a configuration needs `static constexpr auto precision`: ls::fp32, ls::fp64, ls::tf32 or ls::mixed<ls::bf16>");
     static_assert(requires { Config::batch; }, "a configuration needs `static constexpr auto batch`: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
     if constexpr (configuration<Config>) {
@@ -76,13 +76,18 @@ consteval bool check_config() {
         constexpr bool batched = batching<batching_of<Config>>;
         static_assert(shaped, "config.shape is an ls::decoder_shape");
         static_assert(attends, "config.attention is a pattern (ls::causal & ls::window<512>) or an ls::stack of patterns");
-        static_assert(checkpoints, "config.checkpoint is a checkpointing policy: ls::store_all or ls::recompute_every<k>");
+        static_assert(checkpoints, "config.checkpoint is a checkpointing policy: ls::store_all, ls::selective or ls::recompute_every<k>");
         static_assert(precise,
                       "config.precision is a precision policy: ls::fp32, ls::fp64, ls::tf32, ls::mixed<ls::bf16> or ls::mixed<ls::fp16>");
         static_assert(batched, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
         if constexpr (shaped && attends && checkpoints && precise && batched) {
             static_assert(Config::batch.budget >= Config::shape.context,
                           "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");
+            if constexpr (requires { checkpoint_of<Config>::covers(Config::shape.layers); }) {
+                static_assert(checkpoint_of<Config>::covers(Config::shape.layers),
+                              "config.checkpoint: its for_blocks<n>() name more blocks than config.shape.layers has, or leave some to none; "
+                              "the last policy needs no number");
+            }
             return check_shape<Config::shape>();
         }
     }

@@ -100,11 +100,13 @@ public:
 
     [[nodiscard]] static auto view(stream& x) { return x.template get<"residual stream">(); }
 
+    /// Makes what block b saves, except what is worth `From` or more, and, where y is asked for, the stream that leaves it.
+    template <cost From = cost::output>
     void forward(index b, stream& x, stream* y, saved& kept) {
         auto out = y ? view(*y) : decltype(view(x)){};
         at(b, [&]<std::size_t I>() {
             using block = decoder_block<Model, pattern_at<Patterns, static_cast<index>(I)>>;
-            block::forward(context_, b, weights_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x), y ? &out : nullptr, kept);
+            block::template forward<From>(context_, b, weights_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x), y ? &out : nullptr, kept);
         });
     }
 

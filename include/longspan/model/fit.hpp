@@ -1,15 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What to say of a plan that does not fit: where its bytes go, and which budget would do. Both follow from the plan alone, at run
-// time, without instantiating anything per candidate.
+// What fits. Of policies and token budgets, the one that fits into so many bytes and makes the least again:
+//
+//     using config = ls::fit<base, ls::cuda::device, 80 * ls::GiB, 524288, ls::budgets<131072, 65536, 32768>>;
+//
+// is `base` with the checkpoint and batch so chosen, 524,288 tokens a step. `longest<base, device, bytes>` is the largest budget that
+// fits under base's own policy. And what to say of a plan that does not fit: where its bytes go, and which budget would do. All follow
+// from the plan alone, as values, without instantiating anything per budget.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <string>
+#include <tuple>
+#include <type_traits>
 
+#include <longspan/checkpoint/recompute.hpp>
+#include <longspan/checkpoint/selective.hpp>
 #include <longspan/memory/describe.hpp>
 #include <longspan/model/plan.hpp>
 
 namespace longspan {
+
+/// Policies to choose from. Each says of how many blocks it makes the tensors of a cost twice.
+template <auto... Policies>
+struct policy_list {
+    static constexpr bool counted = (requires { Policies.made_again(cost::product, index{1}); } && ...);
+    static_assert(counted, "policies: one of them does not say what it makes twice; it needs a `made_again(cost, blocks)` as "
+                           "ls::segment_policy has");
+    static constexpr index count = static_cast<index>(sizeof...(Policies));
+};
+template <auto... Policies>
+inline constexpr policy_list<Policies...> policies{};
+
+/// Token budgets of a micro-batch to choose from.
+template <index... Budgets>
+struct budget_list {
+    static constexpr index count = static_cast<index>(sizeof...(Budgets));
+    static constexpr std::array<index, sizeof...(Budgets)> values{Budgets...};
+};
+template <index... Budgets>
+inline constexpr budget_list<Budgets...> budgets{};
+
+/// One policy at one budget, and what it takes.
+struct fitting {
+    index policy = -1;         ///< its place in the list; −1: none fits
+    index tokens = 0;          ///< of a micro-batch
+    index micro_batches = 0;   ///< of a step
+    bytes peak = 0;
+    double made_again = 0;     ///< floating-point operations a token that a step makes twice
+};
+
+/// Operations a token which Policy makes twice in Config's model. Attention is counted as of one document as long as the context, every
+/// key up to the query: windows and short documents cost less.
+template <configuration Config, class Policy>
+[[nodiscard]] constexpr double made_again() {
+    using block = block_tables<model_of_config<Config>>;
+    double total = 0;
+    for (const cost made : {cost::expansion, cost::product, cost::attention, cost::output}) {
+        total += static_cast<double>(Policy::made_again(made, Config::shape.layers)) *
+                 block::flops(made, static_cast<double>(Config::shape.context) / 2);
+    }
+    return total;
+}
+
+namespace detail {
+
+template <configuration Config>
+[[nodiscard]] constexpr index pieces_at(index tokens) {
+    if constexpr (requires { batching_of<Config>::pieces_for(tokens); }) return batching_of<Config>::pieces_for(tokens);
+    else return Config::batch.max_pieces;
+}
+
+/// Whether a batch of that budget can hold a piece as long as the context, and a padded one whole rows.
+template <configuration Config>
+[[nodiscard]] constexpr bool serves(index tokens) {
+    if constexpr (requires { batching_of<Config>::fills; }) {
+        if (batching_of<Config>::fills == filling::padded && tokens % Config::shape.context != 0) return false;
+    }
+    return tokens >= Config::shape.context;
+}
+
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr bytes peak_at(index tokens, policy_plan policy) {
+    return step_layout<Config, Backend>(tokens, pieces_at<Config>(tokens), policy).peak(Backend::alignment);
+}
+
+template <auto Wanted, auto... Policies>
+[[nodiscard]] consteval auto policy_number(policy_list<Policies...>) {
+    return std::get<static_cast<std::size_t>(Wanted)>(std::tuple{Policies...});
+}
+
+}  // namespace detail
+
+/// Of the policies at the budgets, the one within `room` bytes that makes the least again; of several the largest budget. With it as
+/// many micro-batches as give `step_tokens` tokens or more (0: one).
+template <configuration Config, class Backend, auto... Policies, index... Budgets>
+[[nodiscard]] constexpr fitting choose(bytes room, index step_tokens, policy_list<Policies...>, budget_list<Budgets...>) {
+    constexpr policy_plan plans[] = {&std::remove_cvref_t<decltype(Policies)>::plan...};
+    constexpr double again[] = {made_again<Config, std::remove_cvref_t<decltype(Policies)>>()...};
+    fitting best;
+    for (index p = 0; p < static_cast<index>(sizeof...(Policies)); ++p) {
+        for (const index tokens : {Budgets...}) {
+            const bool better = best.policy < 0 || again[p] < best.made_again ||
+                                (again[p] == best.made_again && tokens > best.tokens);
+            if (!better || !detail::serves<Config>(tokens)) continue;
+            const bytes peak = detail::peak_at<Config, Backend>(tokens, plans[p]);
+            if (peak > room) continue;
+            best = {p, tokens, step_tokens > tokens ? ceil_div(step_tokens, tokens) : 1, peak, again[p]};
+        }
+    }
+    return best;
+}
+
+/// The policies that `fit` takes unless told otherwise: everything kept, and less and less of it.
+inline constexpr auto usual_policies = policies<store_all, selective_products, selective, recompute_every<1>, recompute_root>;
+
+/// Config with the checkpoint and the batch that fit into Room bytes of Backend, for steps of StepTokens tokens or a little more.
+/// `chosen` says what was taken.
+template <configuration Config, class Backend, bytes Room, index StepTokens = Config::batch.budget * Config::batch.micro_batches,
+          auto Budgets = budgets<Config::batch.budget>, auto Policies = usual_policies>
+struct fit : Config {
+    static constexpr fitting chosen = choose<Config, Backend>(Room, StepTokens, Policies, Budgets);
+    static constexpr bool found = chosen.policy >= 0;
+    static_assert(found,
+                  "fit: none of the policies at any of the budgets fits into the room; budgets are at least the context, and "
+                  "longest<config, backend, room> says how many tokens would fit");
+    static constexpr auto checkpoint = detail::policy_number<(found ? chosen.policy : 0)>(Policies);
+    static constexpr auto batch = Config::batch.template tokens<(found ? chosen.tokens : Config::batch.budget)>()
+                                      .template accumulate<(found ? chosen.micro_batches : 1)>();
+};
+
+/// The largest budget of a micro-batch at which a step of Config's model and policy takes at most `room` bytes, in whole rows where
+/// batches are padded; 0 when none does. Less than the context means that the context does not fit.
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr index longest_within(bytes room) {
+    const auto takes = [](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan); };
+    index fitting = 1, too_many = index{1} << 20;
+    bytes least = takes(fitting), most = takes(too_many);
+    if (least > room) return 0;
+    for (; most <= room; most = takes(too_many)) fitting = too_many, least = most, too_many *= 16;
+    // Bytes are all but proportional to tokens: a guess on the line between the two is off by a few, and every third is in the middle.
+    for (int round = 1; too_many - fitting > 1; ++round) {
+        const double part = round % 3 == 0 ? 0.5 : static_cast<double>(room - least) / static_cast<double>(most - least);
+        index tokens = fitting + static_cast<index>(part * static_cast<double>(too_many - fitting));
+        if (round % 3 == 2) ++tokens;  // from above, if the guess before came from below
+        tokens = tokens <= fitting ? fitting + 1 : tokens >= too_many ? too_many - 1 : tokens;
+        const bytes size = takes(tokens);
+        if (size <= room) fitting = tokens, least = size;
+        else too_many = tokens, most = size;
+    }
+    if constexpr (requires { batching_of<Config>::fills; }) {
+        if (batching_of<Config>::fills == filling::padded) fitting -= fitting % Config::shape.context;
+    }
+    return fitting;
+}
+
+/// The same as a constant. Evaluates the plan about ten times.
+template <configuration Config, class Backend, bytes Room>
+inline constexpr index longest = longest_within<Config, Backend>(Room);
 
 /// The budget nearest to Config's, and not above it, at which one step of its model and policy takes at most `room` bytes; 0 when
 /// none does. Evaluates the plan some 20 times.

@@ -57,6 +57,13 @@ struct placed_batch {
     }
 };
 
+/// The most bytes of the arena that were held in each phase of a pass.
+struct pass_marks {
+    bytes forward = 0;   ///< up to the turn
+    bytes turn = 0;      ///< head and loss
+    bytes backward = 0;  ///< what is made again included
+};
+
 /// Runs micro-batches of Config's budget. Holds no memory of its own; the arena, the state and the arguments outlive it.
 template <configuration Config, class Backend>
 class decoder_pass {
@@ -79,8 +86,8 @@ public:
     decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_arguments<patterns>& arguments = no_stack_arguments)
         : ops_(ops), memory_(&memory), state_(state), arguments_(&arguments) {}
 
-    /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses.
-    void add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
+    /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses. Returns what it held.
+    pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
 
     /// Forward only; adds to state->losses.
     void add_losses(const placed_batch& batch, const weight* weights) const;
@@ -135,7 +142,9 @@ auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool
 }
 
 template <configuration Config, class Backend>
-void decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
+pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
+    pass_marks marks;
+    (void)memory_->lap();
     with_context(batch, true, [&](auto& context) {
         tensors<typename model::precision, typename memory_type::gradient_table> stream(*memory_, context.tokens);
         const auto dx = stream.template get<"gradient stream">();
@@ -150,9 +159,15 @@ void decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, con
         stack_type stack(context, weights, gradients, *arguments_, dx);
         checkpoint_of<Config>::run(
             stack, *memory_, [&](auto& x) { embedding::forward(context, embedding_weights, batch.tokens, stack.view(x)); },
-            [&](auto& x) { head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx); });
+            [&](auto& x) {
+                marks.forward = memory_->lap();
+                head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx);
+                marks.turn = memory_->lap();
+            });
         embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
     });
+    marks.backward = memory_->lap();
+    return marks;
 }
 
 template <configuration Config, class Backend>

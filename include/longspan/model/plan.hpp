@@ -40,18 +40,22 @@ template <configuration Config>
                     parameter_layout<model_of_config<Config>>::memory());
 }
 
-/// What one micro-batch takes beside weights and gradients, at any budget: the batch, forward, loss and backward under the policy.
+/// How a policy places a stack: its `plan`.
+using policy_plan = layout (*)(const stack_bytes&);
+
+/// What one micro-batch takes beside weights and gradients, at any budget: the batch, forward, loss and backward under a policy, by
+/// default Config's.
 template <configuration Config, class Backend>
-[[nodiscard]] constexpr layout pass_layout(index tokens, index max_pieces) {
+[[nodiscard]] constexpr layout pass_layout(index tokens, index max_pieces, policy_plan policy = &checkpoint_of<Config>::plan) {
     using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
-    return together("", decoder::tables(tokens, max_pieces), decoder::gradient_stream(tokens), checkpoint_of<Config>::plan(decoder::stack(tokens)));
+    return together("", decoder::tables(tokens, max_pieces), decoder::gradient_stream(tokens), policy(decoder::stack(tokens)));
 }
 
-/// The layout of one training step of Config's model and policy at any budget: values in, values out.
+/// The layout of one training step of Config's model at any budget, under any policy: values in, values out.
 template <configuration Config, class Backend>
-[[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces) {
+[[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces, policy_plan policy = &checkpoint_of<Config>::plan) {
     return together("training step", standing_memory<Config>(),
-                    either("", pass_layout<Config, Backend>(tokens, max_pieces),
+                    either("", pass_layout<Config, Backend>(tokens, max_pieces, policy),
                            region("workspace of the update", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size))));
 }
 

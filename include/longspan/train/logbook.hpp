@@ -68,8 +68,12 @@ public:
 
     /// Appends one line, in one write. Throws write_failed, and leaves no torn line behind; bad_argument for a name twice, or text
     /// that is not UTF-8.
-    void line(std::span<const log_field> fields);
+    void line(std::span<const log_field> fields) { write(fields, {}); }
     void line(std::initializer_list<log_field> fields) { line(std::span(fields.begin(), fields.size())); }
+    /// The same of two lists, one behind the other.
+    void line(std::initializer_list<log_field> fields, std::span<const log_field> more) {
+        write(std::span(fields.begin(), fields.size()), more);
+    }
 
     /// Forces what was written to the disk. Before a snapshot is saved, so that the log never ends before the snapshot does.
     void sync();
@@ -79,6 +83,7 @@ public:
 
 private:
     logbook(std::string path, int flags);
+    void write(std::span<const log_field> fields, std::span<const log_field> more);
     [[noreturn]] void fail(const char* what, int error) const;
     [[nodiscard]] bytes examine(index step);
 

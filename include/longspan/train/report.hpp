@@ -11,6 +11,11 @@
 
 namespace longspan {
 
+/// The most bytes of the arena that were held in each phase of a step, over its micro-batches.
+struct memory_marks {
+    bytes forward = 0, turn = 0, backward = 0, update = 0;
+};
+
 /// One optimizer step.
 struct step_report {
     index step = 0;            ///< updates done, this one included; a refused step is counted too
@@ -20,6 +25,7 @@ struct step_report {
     index tokens = 0;          ///< of documents, in all micro-batches
     index targets = 0;
     bytes high_water = 0;      ///< measured from the regions that the step acquired and released
+    memory_marks memory{};     ///< the same of each phase
     std::string refused{};     ///< empty, or why no parameter changed: which tensor was first not finite
 
     [[nodiscard]] double bits_per_token() const { return loss / 0.69314718055994530942; }

@@ -238,6 +238,11 @@ private:
     /// How micro-batches of a phase go through the decoder, in the trainer's memory.
     template <class Phase>
     [[nodiscard]] decoder_pass<Phase, Backend> pass();
+    template <class Phase>
+    void add_gradients(const placed_batch& placed, bool weighted);
+    /// The place of a kind of work among the marks and the recordings.
+    template <class Phase>
+    [[nodiscard]] static std::size_t work_of(task what, bool weighted);
     /// Does `work`, or replays it where the backend has recorded it.
     template <class Phase, class Work>
     void replay(task what, bool weighted, bool recordable, Work&& work);
@@ -263,6 +268,7 @@ private:
     index settled_ = 0;    ///< of these, the reports that are home
     std::array<record, static_cast<std::size_t>(most_pending)> records_;
     std::array<bytes, 2 + 4 * list::count> marks_{};  ///< the high-water mark of each kind of work
+    std::array<pass_marks, 2 + 4 * list::count> passes_{};  ///< of work that is a pass, its phases'
     stack_arguments<attention_of<first_phase>> arguments_{};
     bool arguments_set_ = false;
 };

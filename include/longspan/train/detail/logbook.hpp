@@ -17,15 +17,16 @@ inline logbook::logbook(std::string path, int flags) : path_(std::move(path)), f
     (void)::fcntl(file_.number(), F_SETFL, O_APPEND);
 }
 
-inline void logbook::line(std::span<const log_field> fields) {
+inline void logbook::write(std::span<const log_field> fields, std::span<const log_field> more) {
     text_ = "{";
-    for (std::size_t i = 0; i < fields.size(); ++i) {
+    const auto field = [&](std::size_t i) -> const log_field& { return i < fields.size() ? fields[i] : more[i - fields.size()]; };
+    for (std::size_t i = 0; i < fields.size() + more.size(); ++i) {
         for (std::size_t k = 0; k < i; ++k)
-            expects(fields[k].name != fields[i].name, [&] { return "a line of a log has " + quoted_json(fields[i].name) + " twice"; });
+            expects(field(k).name != field(i).name, [&] { return "a line of a log has " + quoted_json(field(i).name) + " twice"; });
         if (i > 0) text_ += ',';
-        append_json(text_, fields[i].name);
+        append_json(text_, field(i).name);
         text_ += ':';
-        fields[i].value.append_to(text_);
+        field(i).value.append_to(text_);
     }
     text_ += "}\n";
     const detail::transfer result = detail::write_all(file_, std::as_bytes(std::span(text_)));

@@ -20,18 +20,32 @@ inline void expect_good_ids(const step_state& s) {
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
+template <class Phase>
+std::size_t trainer<Run, Backend>::work_of(task what, bool weighted) {
+    if (what == task::begin || what == task::update) return static_cast<std::size_t>(what);
+    return static_cast<std::size_t>(2 + 4 * list::template number<Phase> + 2 * (what == task::evaluate) + weighted);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
 template <class Phase, class Work>
 void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Work&& work) {
-    const index number = what == task::begin || what == task::update
-                             ? static_cast<index>(what)
-                             : 2 + 4 * list::template number<Phase> + 2 * (what == task::evaluate) + weighted;
+    const std::size_t number = work_of<Phase>(what, weighted);
     const auto marked = [&] {
         memory_.reset_high_water();
         work();
-        marks_[static_cast<std::size_t>(number)] = memory_.high_water();
+        marks_[number] = memory_.high_water();
     };
-    if (recordable) runtime_->replay(number, marked);
+    if (recordable) runtime_->replay(static_cast<index>(number), marked);
     else marked();
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Phase>
+void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
+    passes_[work_of<Phase>(task::accumulate, weighted)] =
+        pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
 }
 
 template <class Run, class Backend>
@@ -57,7 +71,8 @@ double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
     with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
-        replay<Phase>(task::accumulate, placed.weights != nullptr, token_losses.empty(), [&] { pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data()); });
+        const bool weighted = placed.weights != nullptr;
+        replay<Phase>(task::accumulate, weighted, token_losses.empty(), [&] { add_gradients<Phase>(placed, weighted); });
     });
     const step_state after = runtime_->fetch(state_region_.as<step_state>()).get();
     detail::expect_good_ids(after);
@@ -153,12 +168,17 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
     for (const token_batch& batch : micro_batches) {
         with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
             const bool weighted = placed.weights != nullptr;
-            replay<Phase>(task::accumulate, weighted, true, [&] { pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data()); });
-            const index number = 2 + 4 * list::template number<Phase> + weighted;
-            made.report.high_water = std::max(made.report.high_water, marks_[static_cast<std::size_t>(number)]);
+            const std::size_t number = work_of<Phase>(task::accumulate, weighted);
+            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed, weighted); });
+            made.report.high_water = std::max(made.report.high_water, marks_[number]);
+            memory_marks& held = made.report.memory;
+            held.forward = std::max(held.forward, passes_[number].forward);
+            held.turn = std::max(held.turn, passes_[number].turn);
+            held.backward = std::max(held.backward, passes_[number].backward);
         });
     }
     replay<Phase>(task::update, false, true, [&] { update(); });
+    made.report.memory.update = marks_[static_cast<std::size_t>(task::update)];
     made.state = runtime_->fetch(state);
     return {*this, ++submitted_};
 }

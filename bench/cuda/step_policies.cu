@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What making tensors again costs: whole steps of models A and B under each checkpointing policy, one document, in one process and in
+// turn. Losses after the same steps must be equal to the last digit.
+#include "models.hpp"
+#include "step.cuh"
+
+namespace {
+
+namespace ls = longspan;
+
+template <class Model, auto Policy>
+struct under : Model {
+    static constexpr auto checkpoint = Policy;
+};
+
+template <class Model, auto Policy>
+void run(const char* name) {
+    step_bench::run<under<Model, Policy>>(name, Model::batch.budget, 8);
+}
+
+}  // namespace
+
+int main() {
+    using b = models::b<32768, 32768>;
+    run<b, ls::store_all>("B 1x32768 store_all");
+    run<b, ls::selective_products>("B 1x32768 selective_products");
+    run<b, ls::selective>("B 1x32768 selective");
+    run<b, ls::recompute_every<1>>("B 1x32768 recompute_every<1>");
+    using a = models::a<131072, 131072>;
+    run<a, ls::selective>("A 1x131072 selective");
+    run<a, ls::recompute_every<1>>("A 1x131072 recompute_every<1>");
+}

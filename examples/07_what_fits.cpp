@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What training steps take on a GPU, before there is a GPU: everything here is a constant of the compiler's. Prints the bytes of two
+// models under every policy, what `longest` and `fit` choose, and, into a folder, the pictures of docs/memory.md:
+//     what_fits docs/memory
+#include <fstream>
+#include <iomanip>
+#include <iostream>
+#include <string>
+
+#include <longspan/cuda/device.hpp>
+#include <longspan/longspan.hpp>
+#include <longspan/model/draw.hpp>
+
+namespace ls = longspan;
+
+namespace {
+
+using device = ls::cuda::device;
+
+/// 124 million parameters.
+struct a {
+    static constexpr auto shape = ls::decoder_shape{
+        .layers = 12, .width = 768, .heads = 12, .hidden = 2048, .vocabulary = 50304, .context = 131072, .loss_chunk = 8192};
+    static constexpr auto attention = ls::causal;
+    static constexpr auto checkpoint = ls::store_all;
+    static constexpr auto precision = ls::mixed<ls::bf16>;
+    static constexpr auto batch = ls::packed<131072>;
+};
+
+/// 875 million parameters.
+struct b {
+    static constexpr auto shape = ls::decoder_shape{
+        .layers = 16, .width = 2048, .heads = 16, .hidden = 5504, .vocabulary = 32000, .context = 32768, .loss_chunk = 4096};
+    static constexpr auto attention = ls::causal & ls::window<1024>;
+    static constexpr auto checkpoint = ls::store_all;
+    static constexpr auto precision = ls::mixed<ls::bf16>;
+    static constexpr auto batch = ls::packed<32768>;
+};
+
+// The first eight blocks keep their inputs, the others also what attention made: a policy of two.
+constexpr auto halves = ls::recompute_every<1>.for_blocks<8>().then(ls::selective);
+
+template <class Model, auto Policy>
+struct under : Model {
+    static constexpr auto checkpoint = Policy;
+};
+
+// Of b's policies at these budgets, the one that fits into 24 GiB and makes the least again, and 524,288 tokens a step.
+using chosen = ls::fit<b, device, 24 * ls::GiB, 524288, ls::budgets<65536, 32768>>;
+static_assert(ls::plan<chosen, device>.peak() <= 24 * ls::GiB);
+static_assert(chosen::batch.budget * chosen::batch.micro_batches == 524288);
+
+template <class Model, auto Policy>
+void row(const char* name) {
+    using config = under<Model, Policy>;
+    constexpr auto plan = ls::plan<config, device>;
+    constexpr double again = ls::made_again<config, ls::checkpoint_of<config>>() / 1e6;
+    std::cout << "| " << std::left << std::setw(36) << name << " | " << std::right << std::setw(15) << plan.peak() << " | " << std::setw(6)
+              << std::fixed << std::setprecision(2) << static_cast<double>(plan.peak()) / ls::GiB << " | " << std::setw(7)
+              << static_cast<ls::index>(plan.bytes_per_token()) << " | " << std::setw(6) << std::setprecision(0) << again << " | "
+              << std::setw(9) << ls::longest_within<config, device>(139 * ls::GiB) << " |\n";
+}
+
+template <class Model>
+void table(const char* name) {
+    std::cout << name << ", " << Model::batch.budget << " tokens\n"
+              << "| policy | bytes | GiB | bytes a token | MFLOP a token made again | longest within 139 GiB |\n| --- | --- | --- | --- | --- | --- |\n";
+    row<Model, ls::store_all>("store_all");
+    row<Model, ls::selective_products>("selective_products");
+    row<Model, ls::selective>("selective");
+    row<Model, halves>("recompute_every<1>, then selective");
+    row<Model, ls::recompute_root>("recompute_root");
+    row<Model, ls::recompute_every<1>>("recompute_every<1>");
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    table<a>("A");
+    table<b>("B");
+    std::cout << "fit: " << ls::checkpoint_of<chosen>::name << " at " << chosen::batch.budget << " tokens, " << chosen::batch.micro_batches
+              << " micro-batches, " << chosen::chosen.peak << " bytes\n";
+    if (count < 2) return 0;
+    const auto save = [&](const char* name, const std::string& picture) {
+        std::ofstream file(std::string(words[1]) + "/" + name + ".svg", std::ios::binary);
+        file << picture;
+        file.close();
+        return static_cast<bool>(file);
+    };
+    return save("store_all", ls::draw_step<b, device>(40 * ls::GiB)) &&
+                   save("selective", ls::draw_step<under<b, ls::selective>, device>(40 * ls::GiB))
+               ? 0
+               : 1;
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One runner for the policies that keep or make again. A rule treats a run of blocks alike: the stream is kept at the start of
+// every segment of k blocks, and of what each block saves the tensors worth at least `kept_from`; the rest is made again, a
+// segment at a time, when its backward comes. The last segment of the stack is not: its backward follows at once. A policy is a
+// list of rules, one after the other along the stack.
+//
+// Memory, of a stack of L blocks under one rule, with S a stream, K the kept tensors of a block and R its rest:
+// (⌈L/k⌉ + k)·S + L·K + k·R, beside the scratch of one block. Every combination gives the same bits.
+// Reference: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174; Korthikanti et al., "Reducing Activation
+// Recomputation in Large Transformer Models", arXiv:2205.05198.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include <longspan/checkpoint/policy.hpp>
+
+namespace longspan {
+
+/// How a run of blocks is treated.
+struct block_rule {
+    static constexpr index square_root = 0;
+    index segment = 1;           ///< blocks from one kept stream to the next; square_root: the shortest with the least streams in all
+    cost kept_from = cost::pass; ///< of what a block saves, what is worth so much is kept
+    index blocks = 0;            ///< that it is for; 0: all that follow
+};
+
+/// Where a rule lies in a stack.
+struct rule_extent {
+    index begin = 0;   ///< its first block
+    index blocks = 0;
+    index length = 0;  ///< of a segment; the last may be shorter
+    index segments = 0;
+    cost from = cost::pass;
+    bool last = false; ///< nothing follows but the turn
+
+    [[nodiscard]] constexpr index length_of(index segment) const { return segment + 1 < segments ? length : blocks - segment * length; }
+};
+
+template <block_rule... Rules>
+struct segment_policy;
+
+namespace detail {
+
+/// Segments of k blocks keep ⌈n/k⌉ + k streams: the shortest k with the least sum, since what else a segment holds grows with it.
+[[nodiscard]] constexpr index root_segment(index blocks) {
+    index best = 1;
+    for (index k = 2; k <= blocks; ++k) {
+        if (ceil_div(blocks, k) + k < ceil_div(blocks, best) + best) best = k;
+    }
+    return best;
+}
+
+/// The rest of what a block saves, for as long as this lives.
+template <class Saved>
+struct held_rest {
+    explicit held_rest(Saved& of) : of_(of) { of_.hold_rest(); }
+    held_rest(const held_rest&) = delete;
+    ~held_rest() { of_.drop_rest(); }
+    Saved& of_;
+};
+
+/// What is kept of a segment, in the order in which it is taken; given back in the opposite one, by an exception too.
+template <class Stack, index Length>
+struct kept_segment {
+    std::array<typename Stack::saved, static_cast<std::size_t>(Length)> kept;
+    typename Stack::stream output;
+};
+
+/// A block of the segment whose backward is next: the rest of what it saves, and what the block behind it reads.
+template <class Stack>
+struct whole_block {
+    typename Stack::saved* saved = nullptr;
+    typename Stack::stream output;
+    whole_block() = default;
+    whole_block(const whole_block&) = delete;
+    ~whole_block() {
+        output.drop();
+        if (saved) saved->drop_rest();
+    }
+};
+
+template <block_rule... Before, block_rule... Rules>
+constexpr auto joined(segment_policy<Before...>, segment_policy<Rules...>) -> segment_policy<Before..., Rules...> {
+    return {};
+}
+
+}  // namespace detail
+
+/// A policy of one rule or several.
+template <block_rule... Rules>
+struct segment_policy {
+    static constexpr std::size_t count = sizeof...(Rules);
+    static constexpr std::array<block_rule, count> rules{Rules...};
+    static constexpr const char* name = [] {
+        if (count > 1) return "mixture";
+        switch (rules[0].kept_from) {
+            case cost::pass: return "store_all";
+            case cost::expansion: return "selective_expansions";
+            case cost::product: return "selective_products";
+            case cost::attention: return "selective";
+            case cost::output: break;
+        }
+        return rules[0].segment == block_rule::square_root ? "recompute_root" : "recompute_every";
+    }();
+
+    /// The same for N blocks; what follows is said by `then`.
+    template <index N>
+    [[nodiscard]] static consteval auto for_blocks() {
+        static_assert(count == 1, "for_blocks<n>: of one policy, before it is joined to others by then()");
+        static_assert(N >= 1, "for_blocks<n>: a policy is for at least 1 block");
+        constexpr block_rule rule{rules[0].segment, rules[0].kept_from, N};
+        return segment_policy<rule>{};
+    }
+    /// This policy for as many blocks as it names, then `next`.
+    template <block_rule... Next>
+    [[nodiscard]] consteval auto then(segment_policy<Next...> next) const {
+        static_assert(rules[count - 1].blocks > 0,
+                      "then(): the policy before it is for all blocks; say for how many, with for_blocks<n>()");
+        return detail::joined(segment_policy{}, next);
+    }
+    friend constexpr bool operator==(segment_policy, segment_policy) = default;
+
+    /// Whether the rules name every block of a stack of `blocks`, and none beyond.
+    [[nodiscard]] static constexpr bool covers(index blocks) {
+        index named = 0;
+        for (const block_rule& rule : rules) named += rule.blocks;
+        return rules[count - 1].blocks == 0 ? named < blocks : named == blocks;
+    }
+
+    /// Where rule i lies in a stack of `blocks`.
+    [[nodiscard]] static constexpr rule_extent extent(std::size_t i, index blocks) {
+        rule_extent at{.from = rules[i].kept_from, .last = i + 1 == count};
+        for (std::size_t before = 0; before < i; ++before) at.begin += rules[before].blocks;
+        at.blocks = rules[i].blocks > 0 ? rules[i].blocks : blocks - at.begin;
+        at.length = rules[i].segment == block_rule::square_root ? detail::root_segment(at.blocks) : rules[i].segment;
+        if (at.length > at.blocks) at.length = at.blocks;
+        at.segments = ceil_div(at.blocks, at.length);
+        return at;
+    }
+
+    /// Of a stack of `blocks`, how many make their tensors of that cost twice (`output`: their output).
+    [[nodiscard]] static constexpr index made_again(cost what, index blocks) {
+        index again = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const rule_extent at = extent(i, blocks);
+            const index segments = at.segments - (at.last ? 1 : 0);
+            const index passed = at.last ? segments * at.length : at.blocks;
+            if (what == cost::output) again += passed - segments;
+            else if (what > cost::pass && what < at.from) again += passed;
+        }
+        return again;
+    }
+
+    [[nodiscard]] static constexpr layout plan(const stack_bytes& stack) { return together("activations", plan_from(0, stack)); }
+
+    template <block_stack Stack, class First, class Turn>
+    static void run(Stack& stack, arena& memory, First&& first, Turn&& turn) {
+        static_assert(covers(Stack::blocks), "the policy's for_blocks<n>() name other blocks than the stack has");
+        typename Stack::stream input;
+        input.hold(memory, stack.tokens());
+        first(input);
+        run_from<0>(stack, memory, input, turn);
+    }
+
+private:
+    /// The regions while rule i and those behind it run forward and backward; the input of rule 0 is among them.
+    [[nodiscard]] static constexpr layout plan_from(std::size_t i, const stack_bytes& stack) {
+        const rule_extent at = extent(i, stack.blocks);
+        const index k = at.length, before = at.segments - 1;  // segments before the last one
+        const layout stream = region("block input", stack.stream);
+        const layout kept = stack.saved.only([&](cost worth) { return worth >= at.from; });
+        const layout rest = stack.saved.only([&](cost worth) { return worth < at.from; });
+        const auto held = [&](index inputs, index blocks) {
+            return together("", stream.repeated(inputs + (i == 0 ? 1 : 0), "segment inputs"),
+                            kept.repeated(blocks, at.from == cost::pass ? "saved by a block" : "kept of a block"));
+        };
+        const auto whole = [&](index blocks) {
+            return together("", rest.repeated(blocks, at.from == cost::output ? "saved by a block" : "rest of a block"),
+                            stream.repeated(blocks - 1));
+        };
+        // A segment passes with two streams at most between its blocks, which alternate, and the rest of one block.
+        const auto passing = [&](index inputs, index blocks, index length) {
+            return together("segment without saving", held(inputs, blocks), stream.repeated(length > 2 ? 2 : length - 1), rest,
+                            stack.forward_scratch);
+        };
+        // Made again, the last block of a segment needs no output, so what is needed for outputs alone is for one block less.
+        const auto again = [&](index inputs, index blocks, index length) {
+            const auto scratch = [&](bool output) {
+                return stack.forward_scratch.only([&](cost made) { return output ? made == cost::output : made < at.from; });
+            };
+            layout moments = either("", together("whole", whole(length), either("", scratch(false), stack.backward_scratch)));
+            if (length > 1) moments.add(together("up to its last block", whole(length - 1), stream, scratch(true)));
+            return together("segment made again", held(inputs, blocks), moments);
+        };
+        if (at.last) {
+            const layout all =
+                together("", held(before, at.blocks),
+                         together("last segment", whole(at.length_of(before)),
+                                  either("",
+                                         together("", region("last output", stack.stream),
+                                                  either("", stack.forward_scratch, stack.turn)),
+                                         stack.backward_scratch)));
+            // With segments of one block the turn holds more than any other moment: one block whole, and an output.
+            if (k == 1 || before == 0) return all;
+            return either("", all, passing(before, before * k, k), again(before - 1, before * k, k));
+        }
+        const layout all = together("", held(at.segments, at.blocks), plan_from(i + 1, stack));
+        if (k == 1) return all;
+        const index tail = at.length_of(before);
+        layout moments = either("", all, passing(at.segments, at.blocks, tail), again(before, at.blocks, tail));
+        if (tail < k) moments.add(again(before - 1, before * k, k));  // a shorter last segment takes less than the one before
+        return moments;
+    }
+
+    /// Blocks of rule I and all behind it, forward and backward, from the stream that enters the first of them.
+    template <std::size_t I, class Stack, class Turn>
+    static void run_from(Stack& stack, arena& memory, typename Stack::stream& input, Turn& turn) {
+        using stream = typename Stack::stream;
+        constexpr rule_extent at = extent(I, Stack::blocks);
+        constexpr index passed = at.segments - (at.last ? 1 : 0);
+        std::array<detail::kept_segment<Stack, at.length>, static_cast<std::size_t>(at.segments)> segments;
+        const auto segment = [&](index s) -> auto& { return segments[static_cast<std::size_t>(s)]; };
+        const auto enters = [&](index s) -> stream& { return s == 0 ? input : segment(s - 1).output; };
+        const auto keep = [&](index s) {
+            for (index b = 0; b < at.length_of(s); ++b) segment(s).kept[static_cast<std::size_t>(b)].hold(memory, stack.tokens(), at.from);
+        };
+
+        for (index s = 0; s < passed; ++s) {
+            keep(s);
+            segment(s).output.hold(memory, stack.tokens());
+            pass<at.length>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s));
+        }
+        if constexpr (at.last) {
+            keep(passed);
+            back<at.length, cost::output>(stack, memory, at.begin + passed * at.length, at.length_of(passed), enters(passed),
+                                          segment(passed), &turn);
+        } else {
+            run_from<I + 1>(stack, memory, segment(passed - 1).output, turn);
+        }
+        for (index s = passed - 1; s >= 0; --s) {
+            segment(s).output.drop();
+            back<at.length, at.from>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s),
+                                     static_cast<Turn*>(nullptr));
+        }
+    }
+
+    /// A segment forward: what is kept of its blocks, and its output.
+    template <index Length, class Stack>
+    static void pass(Stack& stack, arena& memory, index begin, index blocks, typename Stack::stream& input,
+                     detail::kept_segment<Stack, Length>& segment) {
+        typename Stack::stream between[2];  // they alternate: a block reads one and writes the other
+        for (index i = 0; i < 2 && i < blocks - 1; ++i) between[i].hold(memory, stack.tokens());
+        for (index b = 0; b < blocks; ++b) {
+            auto& saved = segment.kept[static_cast<std::size_t>(b)];
+            const detail::held_rest rest(saved);
+            stack.forward(begin + b, b == 0 ? input : between[(b - 1) % 2], b + 1 == blocks ? &segment.output : &between[b % 2], saved);
+        }
+    }
+
+    /// A segment made whole, then backward. With a turn it is the last one: everything is made for the first time, and its output
+    /// goes to the turn.
+    template <index Length, cost From, class Stack, class Turn>
+    static void back(Stack& stack, arena& memory, index begin, index blocks, typename Stack::stream& input,
+                     detail::kept_segment<Stack, Length>& segment, Turn* turn) {
+        std::array<detail::whole_block<Stack>, static_cast<std::size_t>(Length)> whole;
+        const auto at = [&](index b) -> detail::whole_block<Stack>& { return whole[static_cast<std::size_t>(b)]; };
+        const auto enters = [&](index b) -> typename Stack::stream& { return b == 0 ? input : at(b - 1).output; };
+        for (index b = 0; b < blocks; ++b) {
+            at(b).saved = &segment.kept[static_cast<std::size_t>(b)];
+            at(b).saved->hold_rest();
+            const bool needed = b + 1 < blocks || turn;
+            if (needed) at(b).output.hold(memory, stack.tokens());
+            if constexpr (From > cost::pass || Length > 1) {
+                stack.template forward<From>(begin + b, enters(b), needed ? &at(b).output : nullptr, *at(b).saved);
+            }
+        }
+        if (turn) {
+            (*turn)(at(blocks - 1).output);
+            at(blocks - 1).output.drop();
+        }
+        for (index b = blocks - 1; b >= 0; --b) {
+            stack.backward(begin + b, enters(b), *at(b).saved);
+            at(b).saved->drop_rest();
+            if (b > 0) at(b - 1).output.drop();
+        }
+        for (index b = blocks - 1; b >= 0; --b) segment.kept[static_cast<std::size_t>(b)].drop();
+    }
+};
+
+}  // namespace longspan
