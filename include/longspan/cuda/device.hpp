@@ -74,7 +74,7 @@ public:
     }
     [[nodiscard]] static constexpr bytes update_workspace(index /*parameters*/) { return sum_of_squares_workspace(); }
 
-    /// Whether a model's attention runs on Hopper's tensor cores: two-byte formats, heads of 64, 128 or (forward) 256. Others take the
+    /// Whether a model's attention runs on Hopper's tensor cores: two-byte formats, heads of 64, 128 or 256. Others take the
     /// kernels that run on any GPU since sm_80.
     template <class Model>
     static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
