@@ -41,6 +41,12 @@ struct comb<strided_pattern<Step>> {
     static constexpr index step = Step;
     using band = full_pattern;
 };
+// Steps that numbers of 32 bits leave room for; wider combs are walked as they are.
+inline constexpr index widest_step = index{1} << 16;
+
+/// The least that both divide, or something wider than is walked.
+[[nodiscard]] constexpr index common_step(index a, index b) { return a > widest_step || b > widest_step ? widest_step + 1 : std::lcm(a, b); }
+
 // What a full band leaves as it is keeps a short name.
 template <class A, class B>
 using band_of_both = std::conditional_t<std::is_same_v<A, full_pattern>, B, std::conditional_t<std::is_same_v<B, full_pattern>, A, both<A, B>>>;
@@ -52,14 +58,11 @@ struct comb_of_both {
 template <class A, class B>
     requires(!std::is_void_v<typename comb<A>::band> && !std::is_void_v<typename comb<B>::band>)
 struct comb_of_both<A, B> {
-    static constexpr index step = std::lcm(comb<A>::step, comb<B>::step);
+    static constexpr index step = common_step(comb<A>::step, comb<B>::step);
     using band = band_of_both<typename comb<A>::band, typename comb<B>::band>;
 };
 template <class A, class B>
 struct comb<both<A, B>> : comb_of_both<A, B> {};
-
-// Steps that numbers of 32 bits leave room for; wider combs are walked as they are.
-inline constexpr index widest_step = index{1} << 16;
 
 template <class P>
 struct reduced {

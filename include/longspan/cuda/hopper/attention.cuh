@@ -3,8 +3,8 @@
 // Attention over packed documents on Hopper's tensor cores (sm_90a): the same functions as cuda/attention.cuh, which says what
 // they do, for two-byte operands and heads of 64, 128 or 256.
 //
-// One warp copies tiles with the copy engine; two warpgroups multiply (wgmma), taking turns between tensor cores and exponentials.
-// Only live tiles are visited, elements are tested only in partial tiles; the walk over tiles is done by the copying warp.
+// One warp copies tiles with the copy engine; two warpgroups or three multiply (wgmma), taking turns between tensor cores and exponentials.
+// Only live tiles are visited, elements are tested only in partial tiles, by warps that do not multiply.
 // Deterministic unless the type says otherwise: no sum depends on timing. Nothing allocates or waits; everything may be captured.
 // References: Shah et al., "FlashAttention-3", arXiv:2407.08608; Spector et al., "ThunderKittens", arXiv:2410.20399.
 #pragma once

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The warps of Hopper's backward that do not multiply. One has keys, values, queries and dO copied in; one fetches each query's
-// statistics and makes, for tiles that are partial, the bits of what is seen, and for dropout those of what is kept; two take turns
-// in adding a tile's dQ to the sums in memory, in the order of cuda/detail/attention_order.cuh, and take work.
+// statistics and makes, for tiles that are partial, the bits of what is seen, and for dropout, with the first, those of what is kept; it takes
+// work and plans it. Two take turns in adding a tile's dQ to the sums in memory, in the order of cuda/detail/attention_order.cuh.
 #pragma once
 
 #include <limits>
@@ -76,7 +76,10 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, [[maybe_unus
     const auto take = [&](attention_block& block) {
         const work_order::item item = c.work.take(leader);
         if (leader) b.key_head = item.head;
-        if (item.head < 0) return false;
+        if (item.head < 0) {
+            __syncwarp();  // the whole warp looks whether there is an end
+            return false;
+        }
         const unsigned total = static_cast<unsigned>(c.work.blocks[0].block), place = static_cast<unsigned>(item.place);
         block = c.work.blocks[c.rising ? 1 + place : total - place];
         return true;

@@ -88,7 +88,7 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
         made.apart = rule_type::plain ? 0 : static_cast<int>(first_query - (b.s.key_position + b.first_row + row)) + 2 * t;
         return made;
     }
-    /// Plain scores become probabilities; others stay what their derivative needs, capped.
+    /// Plain scores become probabilities; others stay what their derivative needs, capped: no head's own numbers are asked of the rule.
     __device__ __forceinline__ void raise(float (&score)[half / 2], const marks_of_half& marks, const rule_type& rule) const {
         const float factor = rule.factor();
 #pragma unroll
@@ -110,6 +110,9 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
             return marks.sees(i) ? ptx::exp2_fast(rule.placed(score, marks.distance(i)) - (i % 2 == 0 ? of_query.x : of_query.y)) : 0.0f;
         }
     }
+
+    /// Of the tile that comes next.
+    __device__ __forceinline__ int entry_head() const { return rule_type::plain ? 0 : this->entry(at_ring().slot).head; }
 
     /// The gradients of the block's keys, this warpgroup's columns: dK but for the scale, and dV.
     __device__ __forceinline__ void walk(const block_type& b, float (&dk)[columns / 2], float (&dv)[columns / 2]) {
@@ -185,7 +188,7 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
             this->hand_over(dq, 2 * tiles - 2);
             multiply_queries(dq, 1);
             if (left > 1) mark_ring.wait_full(at_ring());
-            raise(score, marks(b, at_ring().slot), rule_type(c.numbers, entry_head()));
+            raise(score, marks(b, at_ring().slot), rule);
             if (left > 1) d_out_ring.wait_full({0, tiles & 1});
             multiply_half(dp, values(), d_out());
             ptx::wait_products<1>();
@@ -199,8 +202,6 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
             }
         }
     }
-    __device__ __forceinline__ int entry_head() const { return rule_type::plain ? 0 : this->entry(at_ring().slot).head; }
-
     /// Block after block.
     __device__ __forceinline__ void run() {
         const typename memory::work_ring_type work_ring{base + memory::work_ring};

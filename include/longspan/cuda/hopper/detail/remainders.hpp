@@ -5,10 +5,11 @@
 //
 // The schedule lists ⌈rows / Block⌉ blocks of a side; classes make up to Step − 1 more, since each may end in a part of a block. Block v of
 // all is the (v / classes)-th of class v mod classes, so that v grows with position, and a listed block stands for a run of v. Listed blocks
-// are taken in falling order, each run walked downwards (or all of it rising): so blocks begin in falling order of v. Block v waits for the
-// next of its class, v + classes, alone, which began before it: in an earlier listed block, or in this one by the same thread block, which
-// does not wait for v. Of the blocks that are not done, the one that began first waits for nobody, so all come to an end; were v dealt out
-// by turns (v, v + listed, …), a second turn would wait for first ones that nobody has taken. Memory: none.
+// are taken in falling order, each run walked downwards (or all of it rising). Block v waits for the next of its class, v + classes, alone,
+// which lies in a listed block that was taken before, or before it in its own run. A thread block comes to the end of what it has taken
+// first before it begins what it takes next: so of all that is taken and not done, the first (by listed block, then by place in its run)
+// waits for nobody, and all come to an end. Were v dealt out by turns (v, v + listed, …), a second turn would wait for first ones that nobody
+// has taken. Memory: none.
 #pragma once
 
 #include <longspan/core/attention_segment.hpp>
