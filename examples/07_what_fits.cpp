@@ -2,7 +2,7 @@
 //
 // What training steps take on a GPU, before there is a GPU: everything here is a constant of the compiler's. Prints the bytes of two
 // models under every policy, what `longest` and `fit` choose, and, into a folder, the pictures of docs/memory.md:
-//     what_fits docs/memory
+//     07_what_fits docs/memory
 #include <fstream>
 #include <iomanip>
 #include <iostream>

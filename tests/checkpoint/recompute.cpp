@@ -49,6 +49,7 @@ auto gradients_under(const Weights& weights, const token_batch& batch) {
         end();
     };
     CHECK_THROWS_AS(run(needed - 1), out_of_memory);
+    for (const bytes part : {1, 2, 3, 5, 7, 9, 11, 12, 13}) CHECK_THROWS_AS(run(needed * part / 14 / 256 * 256), out_of_memory);  // wherever it ends
     std::fill(gradients.begin(), gradients.end(), typename pass_type::gradient{});
     state.losses = {};
     run(needed);

@@ -55,7 +55,14 @@ namespace detail {
 /// The rest of what a block saves, for as long as this lives.
 template <class Saved>
 struct held_rest {
-    explicit held_rest(Saved& of) : of_(of) { of_.hold_rest(); }
+    explicit held_rest(Saved& of) : of_(of) {
+        try {
+            of_.hold_rest();
+        } catch (...) {  // what was taken before the one that found no room, since nothing destroys what was never made
+            of_.drop_rest();
+            throw;
+        }
+    }
     held_rest(const held_rest&) = delete;
     ~held_rest() { of_.drop_rest(); }
     Saved& of_;
@@ -93,6 +100,9 @@ template <block_rule... Rules>
 struct segment_policy {
     static constexpr std::size_t count = sizeof...(Rules);
     static constexpr std::array<block_rule, count> rules{Rules...};
+    static_assert(count > 0 && ((Rules.segment >= 0 && Rules.blocks >= 0) && ...),
+                  "segment_policy: at least one rule, with segments of 1 block or more (block_rule::square_root: as many as fits), for 0 (all that "
+                  "follow) or more blocks");
     static constexpr const char* name = [] {
         if (count > 1) return "mixture";
         switch (rules[0].kept_from) {

@@ -86,8 +86,15 @@ template <configuration Config, class Backend>
     return step_layout<Config, Backend>(tokens, pieces_at<Config>(tokens), policy).peak(Backend::alignment);
 }
 
+/// Whether a policy can run Config's stack; one that does not say so can.
+template <configuration Config, class Policy>
+[[nodiscard]] consteval bool covers_stack() {
+    if constexpr (requires { Policy::covers(Config::shape.layers); }) return Policy::covers(Config::shape.layers);
+    else return true;
+}
+
 template <auto Wanted, auto... Policies>
-[[nodiscard]] consteval auto policy_number(policy_list<Policies...>) {
+[[nodiscard]] consteval auto policy_at(policy_list<Policies...>) {
     return std::get<static_cast<std::size_t>(Wanted)>(std::tuple{Policies...});
 }
 
@@ -97,6 +104,8 @@ template <auto Wanted, auto... Policies>
 /// many micro-batches as give `step_tokens` tokens or more (0: one).
 template <configuration Config, class Backend, auto... Policies, index... Budgets>
 [[nodiscard]] constexpr fitting choose(bytes room, index step_tokens, policy_list<Policies...>, budget_list<Budgets...>) {
+    static_assert((detail::covers_stack<Config, std::remove_cvref_t<decltype(Policies)>>() && ...),
+                  "policies: the for_blocks<n>() of one of them name more blocks than config.shape.layers has, or leave some to none");
     constexpr policy_plan plans[] = {&std::remove_cvref_t<decltype(Policies)>::plan...};
     constexpr double again[] = {made_again<Config, std::remove_cvref_t<decltype(Policies)>>()...};
     fitting best;
@@ -126,7 +135,7 @@ struct fit : Config {
     static_assert(found,
                   "fit: none of the policies at any of the budgets fits into the room; budgets are at least the context, and "
                   "longest<config, backend, room> says how many tokens would fit");
-    static constexpr auto checkpoint = detail::policy_number<(found ? chosen.policy : 0)>(Policies);
+    static constexpr auto checkpoint = detail::policy_at<(found ? chosen.policy : 0)>(Policies);
     static constexpr auto batch = Config::batch.template tokens<(found ? chosen.tokens : Config::batch.budget)>()
                                       .template accumulate<(found ? chosen.micro_batches : 1)>();
 };
