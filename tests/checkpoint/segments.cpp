@@ -48,7 +48,7 @@ TEST_CASE("segments: where a mixture's rules lie") {
     CHECK(!exactly::covers(6));
     CHECK(!exactly::covers(4));
     CHECK(std::string_view(policy::name) == "mixture");
-    const auto name_of = [](auto policy) { return std::string_view(decltype(policy)::name); };
+    const auto name_of = [](auto one) { return std::string_view(decltype(one)::name); };
     CHECK(name_of(ls::store_all) == "store_all");
     CHECK(name_of(ls::selective) == "selective");
     CHECK(name_of(ls::selective_products) == "selective_products");

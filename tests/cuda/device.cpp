@@ -72,7 +72,7 @@ TEST_CASE("device: who takes Hopper's attention, and what each takes of memory")
     static_assert(device::on_hopper<model<heads_of(128), ls::mixed<ls::fp16>>>);
     static_assert(!portable_device::on_hopper<model<heads_of(128)>>);
     static_assert(device::attention_workspace<model<heads_of(128)>>(999) == ls::cuda::hopper::attention_backward_workspace(999, 6, 2, 128));
-    static_assert(device::attention_workspace<model<heads_of(256)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 256));
+    static_assert(device::attention_workspace<model<heads_of(256)>>(999) == ls::cuda::hopper::attention_backward_workspace(999, 6, 2, 256));
     static_assert(ls::cuda::hopper::attention_backward_workspace(1, 1, 1, 256) >= ls::cuda::workspace_alignment);  // the forward's counter
     static_assert(device::attention_workspace<model<heads_of(80)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 80));
     static_assert(portable_device::attention_workspace<model<heads_of(128)>>(999) == ls::cuda::attention_backward_workspace(999, 6, 2, 128));
