@@ -14,7 +14,8 @@ namespace longspan::cuda::hopper::detail {
 /// Rounds the sums of 64 queries of one head to dq; where there are marks, 0 where nobody has left one, since no key was seen.
 template <int HeadDim, int Step, class D>
 __global__ void __launch_bounds__(256)
-    round_query_gradients(matrix_view<D> dq, const float* sums, const std::int32_t* marks, const attention_segment* segments, const attention_block* blocks, float scale) {
+    round_query_gradients(matrix_view<D> dq, const float* sums, const std::int32_t* marks, const attention_segment* segments,
+                          const attention_block* blocks, float scale) {
     using shape = backward_shape<HeadDim>;
     const attention_block block = blocks[1 + blockIdx.x];
     if (block.segment < 0) return;

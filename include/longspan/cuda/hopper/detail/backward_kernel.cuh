@@ -6,7 +6,8 @@
 //     Sᵀ = K Qᵀ,  Pᵀ = exp2(Sᵀ − lse),  dV += Pᵀ dO,  dPᵀ = V dOᵀ,  dSᵀ = Pᵀ ∘ (dPᵀ − delta),  dK += dSᵀ Q,  dQ = dS K
 //
 // Scores stand transposed, so that Pᵀ and dSᵀ go from sums to operands within registers; only dSᵀ passes through shared memory, for
-// dQ. Two warpgroups, each with 64 keys, multiply (heads of 256: hopper/detail/backward_wide.cuh); of the other warps one has tiles copied in, one makes masks, and two add
+// dQ. Two warpgroups, each with 64 keys, multiply (heads of 256: hopper/detail/backward_wide.cuh); of the other warps one has tiles
+// copied in, one makes masks, and two add
 // dQ to floats in memory, in the order of cuda/detail/attention_order.cuh: so the sum does not depend on timing.
 #pragma once
 

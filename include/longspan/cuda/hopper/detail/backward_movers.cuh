@@ -111,7 +111,8 @@ __device__ __forceinline__ void plan_block(const Call& c, Block& b, [[maybe_unus
     if (lane < (asks_neighbour ? 2 : 1)) {  // one lane for its own runs, one for the neighbour's
         const index first = b.first_row + (lane == 0 ? 0 : c.rising ? -shape::keys : shape::keys), left = b.s.key_count - first;
         const interval keys{b.s.key_position + first, b.s.key_position + (first < 0 ? first : first + (left < shape::keys ? left : shape::keys))};
-        auto walk = runs_from<Pattern, false, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count}, shape::queries);
+        auto walk = runs_from<Pattern, false, int>(c.arguments(), b.s.ordinal, keys, {b.s.query_position, b.s.query_position + b.s.query_count},
+                                                   shape::queries);
         const int tiles = (lane == 0 ? b.runs : b.neighbour).fill(walk);
         if (lane == 0) {
             b.live_keys = static_cast<int>(left < shape::keys ? left : shape::keys);

@@ -147,7 +147,8 @@ struct backward_products {
                 apart = static_cast<int>(first_query - (b.s.key_position + b.first_row + warp_key() + lane() / 4)) + 2 * (lane() % 4);
 #pragma unroll
                 for (int i = 0; i < queries / 2; ++i) score[i] = rule.capped(score[i]);
-                seen = tile.tile & tested_tile ? memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4) : memory::masks::lane_bits::all();
+                seen = tile.tile & tested_tile ? memory::seen_in(base, here.slot).of_lane(warp_key() + lane() / 4, lane() % 4)
+                                               : memory::masks::lane_bits::all();
             }
             const auto probability = [&](int i) {
                 if constexpr (rule_type::plain) {
@@ -271,7 +272,9 @@ struct backward_products {
 #pragma unroll
                 for (int r = 0; r < 16; r += rows_at_once) {
                     const int row = r + lane / units, unit = lane % units;
-                    if (row < live) *reinterpret_cast<uint4*>(column + (first_row + row_step * warp_key + row_step * row) * stride + 8 * (first + unit)) = ptx::load_words(place(row, unit));
+                    if (row >= live) continue;
+                    D* const at = column + (first_row + row_step * warp_key + row_step * row) * stride + 8 * (first + unit);
+                    *reinterpret_cast<uint4*>(at) = ptx::load_words(place(row, unit));
                 }
             }
         } else {
@@ -301,7 +304,8 @@ struct backward_products {
             ptx::barrier_wait(1, 128 * shape::groups);  // nobody reads dSᵀ any more
             key_ring.free_as_warp({}, lane());
             const std::uint32_t room = base + memory::map + map_tile::offset(warp_key(), 0);  // its rows of dSᵀ
-            write_rows<shape::panels, HeadDim>(b, c.dv, c.dv_stride, dv, Score::dropout ? c.numbers.keep_scale : 1.0f, c.add_keys, warp_key(), room, map_tile::size);
+            const float dv_scale = Score::dropout ? c.numbers.keep_scale : 1.0f;
+            write_rows<shape::panels, HeadDim>(b, c.dv, c.dv_stride, dv, dv_scale, c.add_keys, warp_key(), room, map_tile::size);
             write_rows<shape::panels, HeadDim>(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys, warp_key(), room, map_tile::size);
             __syncwarp();
             work_ring.free_as_warp({slot, 0}, lane());

@@ -49,8 +49,8 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
         ptx::fence_products();
 #pragma unroll
         for (int k = 0; k < shape::keys; k += 16) {
-            ptx::multiply<T, 1, 1>(dq, ds_tile().columns_from() + map_tile::along_rows(k), keys().columns_from(64 * shape::part(group, pass)) + key_tile::along_rows(k),
-                                   k > 0);
+            ptx::multiply<T, 1, 1>(dq, ds_tile().columns_from() + map_tile::along_rows(k),
+                                   keys().columns_from(64 * shape::part(group, pass)) + key_tile::along_rows(k), k > 0);
         }
         ptx::commit_products();
     }
@@ -71,7 +71,9 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
         int tile, apart;  ///< with `tested_tile`; the first element's distance
 
         __device__ __forceinline__ float2 log_sum(int j) const { return ptx::load_two_floats(statistics + static_cast<std::uint32_t>(32 * j)); }
-        __device__ __forceinline__ float2 delta(int j) const { return ptx::load_two_floats(statistics + static_cast<std::uint32_t>(4 * shape::queries + 32 * j)); }
+        __device__ __forceinline__ float2 delta(int j) const {
+            return ptx::load_two_floats(statistics + static_cast<std::uint32_t>(4 * shape::queries + 32 * j));
+        }
         __device__ __forceinline__ bool sees(int i) const { return seen[i / 2 % 2] >> (i / 4 * 8 + i % 2) & 1; }
         __device__ __forceinline__ float distance(int i) const { return static_cast<float>(common::row_step * (apart + i / 4 * 8 + i % 2 - i / 2 % 2 * 8)); }
     };

@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
         c.queries.prefetch();
         c.keys.prefetch();
         c.values.prefetch();
-        constexpr int multipliers = 4 * shape::groups * pipeline::arrivals_of_warp, markers = shape::markers * pipeline::arrivals_of_warp, drawer = Score::dropout ? pipeline::arrivals_of_warp : 0;
+        constexpr int of_warp = pipeline::arrivals_of_warp, multipliers = 4 * shape::groups * of_warp, markers = shape::markers * of_warp;
+        constexpr int drawer = Score::dropout ? of_warp : 0;
         typename memory::tile_ring{base + memory::key_full}.init(1 + markers + drawer, multipliers);
         typename memory::tile_ring{base + memory::value_full}.init(1, multipliers);
         typename memory::tile_ring{base + memory::entry_full}.init(1, 1);
