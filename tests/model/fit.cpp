@@ -64,7 +64,11 @@ struct padded_base : base {
 };
 /// Rows of 100 tokens: more than one piece for every 64 tokens.
 struct short_rows : padded_base {
-    static constexpr auto shape = ls::decoder_shape{.layers = 12, .width = 768, .heads = 12, .hidden = 2048, .vocabulary = 50304, .context = 100};
+    static constexpr auto shape = [] {
+        ls::decoder_shape s = base::shape;
+        s.context = 100;
+        return s;
+    }();
     static constexpr auto batch = ls::padded<1000>.pieces<20>();
 };
 struct one_short_row : short_rows {

@@ -202,7 +202,8 @@ template <class Config, class Backend>
     const index budget = budget_within<Config, Backend>(room), context = Config::shape.context;
     const auto grouped = [](index number) { return detail::grouped_bytes(number); };
     if (budget == 0) {
-        text += "no budget fits into " + grouped(room) + " bytes: what stays from step to step takes " + grouped(plan<Config, Backend>.parameters);
+        text += "no budget fits into " + grouped(room) + " bytes: what stays from step to step takes " +
+                grouped(plan<Config, Backend>.parameters);
         return detail::in_rows<Config> ? text + ", and the least batch is one row of " + grouped(context) + " tokens" : text;
     }
     text += "the nearest budget that fits is " + grouped(budget) + " tokens, and config.batch names " + grouped(Config::batch.budget);
