@@ -21,6 +21,8 @@ static_assert(plain.when_long == ls::long_documents::split && plain.fills == ls:
 static_assert(told.budget == 8192 && told.micro_batches == 4 && told.max_pieces == 99);
 static_assert(plain.tokens<16384>() == ls::packed<16384>);
 static_assert(told.tokens<16384>().max_pieces == 198 && told.tokens<16384>().micro_batches == 4 && told.tokens<16>().max_pieces == 2);
+static_assert(ls::padded<100>.tokens<3000>().max_pieces == 120);  // two a row, and as many more as there were
+static_assert(ls::padded<8192>.tokens<8192>() == ls::padded<8192>);
 static_assert(told.when_long == ls::long_documents::refuse);
 static_assert(std::is_same_v<bare<decltype(told.split().pieces<130>().accumulate<1>())>, bare<decltype(plain)>>);
 static_assert(ls::packed<64>.carry().when_long == ls::long_documents::carry);

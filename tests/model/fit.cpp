@@ -24,9 +24,10 @@ struct config {
     static constexpr auto batch = ls::packed<30011>;  // a prime
 };
 
+/// At another budget the table of pieces is that of the batch at that budget, not Config's own.
 template <class Config, class Backend>
 ls::bytes takes(ls::index tokens) {
-    return ls::step_layout<Config, Backend>(tokens, Config::batch.max_pieces).peak(Backend::alignment);
+    return ls::step_layout<Config, Backend>(tokens, Config::batch.pieces_for(tokens)).peak(Backend::alignment);
 }
 
 /// At every room between nothing and the plan, the budget fits and the next one does not.
@@ -44,6 +45,7 @@ void finds_the_budget() {
         CHECK(budget > 0);
         CHECK(takes<Config, Backend>(budget) <= room);
         CHECK(takes<Config, Backend>(budget + 1) > room);
+        CHECK(budget == ls::longest_within<Config, Backend>(room));
     }
 }
 
@@ -59,6 +61,21 @@ struct base {
 };
 struct padded_base : base {
     static constexpr auto batch = ls::padded<8192>.pieces<64>();
+};
+/// Rows of 100 tokens: more than one piece for every 64 tokens.
+struct short_rows : padded_base {
+    static constexpr auto shape = [] {
+        ls::decoder_shape s = base::shape;
+        s.context = 100;
+        return s;
+    }();
+    static constexpr auto batch = ls::padded<1000>.pieces<20>();
+};
+struct one_short_row : short_rows {
+    static constexpr auto batch = ls::padded<100>;
+};
+struct crowded_rows : short_rows {
+    static constexpr auto batch = ls::padded<1000>;
 };
 
 template <class Policy>
@@ -100,6 +117,15 @@ TEST_CASE("fit: of everything that fits, the least made again; then the largest 
     CHECK(steps.micro_batches == 7);
     CHECK(steps.made_again == ls::made_again<base, products>());
     CHECK(ls::choose<padded_base, device>(100 * ls::GiB, 0, all, ls::budgets<12000>).policy == -1);  // no whole rows
+    CHECK(ls::choose<short_rows, device>(100 * ls::GiB, 0, all, ls::budgets<1000>).tokens == 1000);
+    CHECK(ls::choose<crowded_rows, device>(100 * ls::GiB, 0, all, ls::budgets<1000>).policy == -1);  // 20 pieces, and room for 18
+}
+
+TEST_CASE("fit: what is chosen, its batches can be laid") {
+    using device = ls::cuda::device;
+    using chosen = ls::fit<one_short_row, device, 100 * ls::GiB, 3000, ls::budgets<3000>>;
+    static_assert(chosen::batch.budget == 3000);
+    chosen::batch.check(100);
 }
 
 TEST_CASE("fit: a configuration with the policy and the batch of its own choice") {
@@ -137,6 +163,18 @@ TEST_CASE("fit: the nearest budget fits, and one token more does not") {
     finds_the_budget<config<ls::recompute_every<2>, 4096>, ls::cuda::device>();
     finds_the_budget<config<ls::store_all, 4096>, ls::host::cpu>();
     static_assert(ls::budget_within<config<ls::store_all, 4096>, ls::cuda::device>(ls::GiB) < 30011);
+}
+
+TEST_CASE("fit: the nearest budget of padded batches is whole rows") {
+    using device = ls::cuda::device;
+    const ls::bytes most = takes<short_rows, device>(1000), least = takes<short_rows, device>(100);
+    CHECK(ls::budget_within<short_rows, device>(most) == 1000);
+    CHECK(ls::budget_within<short_rows, device>(most - 1) == 900);
+    CHECK(ls::budget_within<short_rows, device>(takes<short_rows, device>(799)) == 700);
+    CHECK(ls::budget_within<short_rows, device>(least) == 100);
+    CHECK(ls::budget_within<short_rows, device>(least - 1) == 0);
+    CHECK(ls::longest_within<short_rows, device>(least - 1) == 0);
+    CHECK(ends(ls::advice_for<short_rows, device>(least - 1), ", and the least batch is one row of 100 tokens"));
 }
 
 TEST_CASE("fit: what is said of a plan that does not fit") {

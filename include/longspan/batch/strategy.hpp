@@ -78,7 +78,8 @@ struct batching_strategy {
     template <index N>
     [[nodiscard]] static consteval auto tokens() { return batching_strategy<Filling, N, WhenLong, pieces_for(N), MicroBatches>{}; }
     [[nodiscard]] static constexpr index pieces_for(index tokens) {
-        if (MaxPieces == default_max_pieces(Budget)) return default_max_pieces(tokens);
+        // A padded row takes two pieces however long it is, so what served so many rows grows with them.
+        if (Filling != filling::padded && MaxPieces == default_max_pieces(Budget)) return default_max_pieces(tokens);
         const index pieces = ceil_div(MaxPieces * tokens, Budget);
         return pieces > 2 ? pieces : 2;
     }

@@ -72,13 +72,22 @@ template <configuration Config>
     else return Config::batch.max_pieces;
 }
 
-/// Whether a batch of that budget can hold a piece as long as the context, and a padded one whole rows.
+/// Batches that are padded hold whole rows.
+template <configuration Config>
+inline constexpr bool in_rows = [] {
+    if constexpr (requires { batching_of<Config>::fills; }) return batching_of<Config>::fills == filling::padded;
+    else return false;
+}();
+template <configuration Config>
+[[nodiscard]] constexpr index whole_rows(index tokens) {
+    return in_rows<Config> ? tokens - tokens % Config::shape.context : tokens;
+}
+
+/// Whether a batch of that budget can hold a piece as long as the context, and a padded one whole rows with two pieces each.
 template <configuration Config>
 [[nodiscard]] constexpr bool serves(index tokens) {
-    if constexpr (requires { batching_of<Config>::fills; }) {
-        if (batching_of<Config>::fills == filling::padded && tokens % Config::shape.context != 0) return false;
-    }
-    return tokens >= Config::shape.context;
+    const index context = Config::shape.context;
+    return tokens >= context && (!in_rows<Config> || (tokens % context == 0 && 2 * (tokens / context) <= pieces_at<Config>(tokens)));
 }
 
 template <configuration Config, class Backend>
@@ -140,15 +149,13 @@ struct fit : Config {
                                       .template accumulate<(found ? chosen.micro_batches : 1)>();
 };
 
-/// The largest budget of a micro-batch at which a step of Config's model and policy takes at most `room` bytes, in whole rows where
-/// batches are padded; 0 when none does. Less than the context means that the context does not fit.
+namespace detail {
+
+/// Between a budget that fits into `room` bytes and one that does not, the last that fits.
 template <configuration Config, class Backend>
-[[nodiscard]] constexpr index longest_within(bytes room) {
-    const auto takes = [](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan); };
-    index fitting = 1, too_many = index{1} << 20;
+[[nodiscard]] constexpr index last_within(bytes room, index fitting, index too_many) {
+    const auto takes = [](index tokens) { return peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan); };
     bytes least = takes(fitting), most = takes(too_many);
-    if (least > room) return 0;
-    for (; most <= room; most = takes(too_many)) fitting = too_many, least = most, too_many *= 16;
     // Bytes are all but proportional to tokens: a guess on the line between the two is off by a few, and every third is in the middle.
     for (int round = 1; too_many - fitting > 1; ++round) {
         const double part = round % 3 == 0 ? 0.5 : static_cast<double>(room - least) / static_cast<double>(most - least);
@@ -159,28 +166,32 @@ template <configuration Config, class Backend>
         if (size <= room) fitting = tokens, least = size;
         else too_many = tokens, most = size;
     }
-    if constexpr (requires { batching_of<Config>::fills; }) {
-        if (batching_of<Config>::fills == filling::padded) fitting -= fitting % Config::shape.context;
-    }
     return fitting;
+}
+
+}  // namespace detail
+
+/// The largest budget of a micro-batch at which a step of Config's model and policy takes at most `room` bytes, in whole rows where
+/// batches are padded; 0 when none does. Less than the context means that the context does not fit.
+template <configuration Config, class Backend>
+[[nodiscard]] constexpr index longest_within(bytes room) {
+    const auto fits = [&](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan) <= room; };
+    if (!fits(1)) return 0;
+    index fitting = 1, too_many = index{1} << 20;
+    for (; fits(too_many); too_many *= 16) fitting = too_many;
+    return detail::whole_rows<Config>(detail::last_within<Config, Backend>(room, fitting, too_many));
 }
 
 /// The same as a constant. Evaluates the plan about ten times.
 template <configuration Config, class Backend, bytes Room>
 inline constexpr index longest = longest_within<Config, Backend>(Room);
 
-/// The budget nearest to Config's, and not above it, at which one step of its model and policy takes at most `room` bytes; 0 when
-/// none does. Evaluates the plan some 20 times.
+/// The same, but no more than Config's own budget, which is taken as it is if it fits.
 template <configuration Config, class Backend>
 [[nodiscard]] constexpr index budget_within(bytes room) {
-    const auto fits = [&](index tokens) { return step_layout<Config, Backend>(tokens, Config::batch.max_pieces).peak(Backend::alignment) <= room; };
+    const auto fits = [&](index tokens) { return detail::peak_at<Config, Backend>(tokens, &checkpoint_of<Config>::plan) <= room; };
     if (fits(Config::batch.budget)) return Config::batch.budget;
-    index fitting = 0, too_many = Config::batch.budget;
-    while (too_many - fitting > 1) {
-        const index middle = fitting + (too_many - fitting) / 2;
-        (fits(middle) ? fitting : too_many) = middle;
-    }
-    return fitting;
+    return fits(1) ? detail::whole_rows<Config>(detail::last_within<Config, Backend>(room, 1, Config::batch.budget)) : 0;
 }
 
 /// The plan's table and, where the room is known, a sentence on the nearest budget that fits.
@@ -190,8 +201,11 @@ template <class Config, class Backend>
     if (room < 0) return text;
     const index budget = budget_within<Config, Backend>(room), context = Config::shape.context;
     const auto grouped = [](index number) { return detail::grouped_bytes(number); };
-    if (budget == 0)
-        return text + "no budget fits into " + grouped(room) + " bytes: what stays from step to step takes " + grouped(plan<Config, Backend>.parameters);
+    if (budget == 0) {
+        text += "no budget fits into " + grouped(room) + " bytes: what stays from step to step takes " +
+                grouped(plan<Config, Backend>.parameters);
+        return detail::in_rows<Config> ? text + ", and the least batch is one row of " + grouped(context) + " tokens" : text;
+    }
     text += "the nearest budget that fits is " + grouped(budget) + " tokens, and config.batch names " + grouped(Config::batch.budget);
     if (budget < context) text += "; that is less than the context of " + grouped(context) + ", which must be shorter too, or the policy keep less";
     return text;
