@@ -9,7 +9,6 @@
 // from the plan alone, as values, without instantiating anything per budget.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <string>
 #include <tuple>
@@ -28,17 +27,13 @@ struct policy_list {
     static constexpr bool counted = (requires { Policies.made_again(cost::product, index{1}); } && ...);
     static_assert(counted, "policies: one of them does not say what it makes twice; it needs a `made_again(cost, blocks)` as "
                            "ls::segment_policy has");
-    static constexpr index count = static_cast<index>(sizeof...(Policies));
 };
 template <auto... Policies>
 inline constexpr policy_list<Policies...> policies{};
 
 /// Token budgets of a micro-batch to choose from.
 template <index... Budgets>
-struct budget_list {
-    static constexpr index count = static_cast<index>(sizeof...(Budgets));
-    static constexpr std::array<index, sizeof...(Budgets)> values{Budgets...};
-};
+struct budget_list {};
 template <index... Budgets>
 inline constexpr budget_list<Budgets...> budgets{};
 

@@ -244,8 +244,8 @@ struct backward_products {
         }
     }
 
-    /// 16 rows of dK or dV from column `column` of the head on, as two-byte numbers by way of 2 KiB of the warp's own for each `panels`-th
-    /// panel of 64 columns, `panel_step` apart, else straight.
+    /// 16 rows of dK or dV, from `warp_key` on, and Columns columns from `first_column` of the head on: as two-byte numbers by way of `room`,
+    /// 2 KiB of the warp's own for each of Panels panels of 64 columns at a time, `panel_step` apart; else straight.
     template <int Panels, int Columns, class D>
     __device__ __forceinline__ void write_rows(const block_type& b, D* to, index stride, float (&sum)[Columns / 2], float scale, bool add, int warp_key,
                                                std::uint32_t room, int panel_step, int first_column = 0) const {
@@ -289,15 +289,22 @@ struct backward_products {
         }
     }
 
-    /// Block after block.
-    __device__ __forceinline__ void run() {
+    /// f(block), block after block; a warp comes back from it together.
+    template <class F>
+    __device__ __forceinline__ void for_each_block(const F& f) {
         const typename memory::work_ring_type work_ring{base + memory::work_ring};
-        const typename memory::single key_ring{base + memory::key_ring};
         for (;; ++walks) {
             const int slot = static_cast<int>(walks & 1);
             work_ring.wait_full({slot, walks >> 1 & 1});
             const block_type& b = memory::block(walks & 1);
             if (b.key_head < 0) return;
+            f(b);
+            work_ring.free_as_warp({slot, 0}, lane());
+        }
+    }
+    __device__ __forceinline__ void run() {
+        const typename memory::single key_ring{base + memory::key_ring};
+        for_each_block([&](const block_type& b) {
             float dk[HeadDim / 2] = {}, dv[HeadDim / 2] = {};  // else products under way would meet a register that nobody wrote
             key_ring.wait_full({0, walks & 1});
             if (b.tiles > 0) walk(b, dk, dv);
@@ -308,8 +315,7 @@ struct backward_products {
             write_rows<shape::panels, HeadDim>(b, c.dv, c.dv_stride, dv, dv_scale, c.add_keys, warp_key(), room, map_tile::size);
             write_rows<shape::panels, HeadDim>(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys, warp_key(), room, map_tile::size);
             __syncwarp();
-            work_ring.free_as_warp({slot, 0}, lane());
-        }
+        });
     }
 };
 

@@ -204,15 +204,9 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
             }
         }
     }
-    /// Block after block.
     __device__ __forceinline__ void run() {
-        const typename memory::work_ring_type work_ring{base + memory::work_ring};
         const typename memory::single key_ring{base + memory::key_ring};
-        for (;; ++walks) {
-            const int slot = static_cast<int>(walks & 1);
-            work_ring.wait_full({slot, walks >> 1 & 1});
-            const block_type& b = memory::block(walks & 1);
-            if (b.key_head < 0) return;
+        this->for_each_block([&](const block_type& b) {
             float dk[columns / 2] = {}, dv[columns / 2] = {};
             key_ring.wait_full({0, walks & 1});
             if (b.tiles > 0) walk(b, dk, dv);
@@ -223,8 +217,7 @@ struct backward_wide : backward_products<Pattern, HeadDim, Score, T, Call> {
                                                   columns * group);
             this->template write_rows<1, columns>(b, c.dk, c.dk_stride, dk, c.numbers.natural_scale, c.add_keys, warp_row(), room, 0, columns * group);
             ptx::barrier_wait(1, 128 * shape::groups);  // and both may write them again
-            work_ring.free_as_warp({slot, 0}, lane());
-        }
+        });
     }
 };
 
