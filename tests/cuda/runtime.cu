@@ -37,6 +37,7 @@ TEST_CASE("runtime: work is done once, recorded the second time and replayed fro
         }
         CHECK(on.fetch(sum).get() == 820);
         CHECK(calls == (graphs ? 2 : 40));
+        CHECK(on.times_recorded() == (graphs ? 1 : 0));
         on.forget();
         on.replay(3, [&] { ++calls; });
         CHECK(calls == (graphs ? 3 : 41));

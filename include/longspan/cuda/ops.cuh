@@ -157,10 +157,10 @@ public:
     // --- attention, loss ----------------------------------------------------------------------------------------------------------
     void make_segments(const piece_table& pieces, segment* out) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                            matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                             matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out, matrix_view<D> dq,
                             matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const;
 

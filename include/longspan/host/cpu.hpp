@@ -183,10 +183,10 @@ public:
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    static void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+    static void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                   matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    static void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+    static void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                    matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse,
                                    matrix_view<DO> d_out, matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink,
                                    std::byte* workspace);

@@ -15,6 +15,7 @@
 #include <longspan/layer/branch.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
+#include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
 
@@ -117,7 +118,7 @@ struct attention_layer : attention_tables<Model> {
     /// y = x + branch(x). Without y only what the backward needs is computed. Of the saved tensors those that are worth `From` or more
     /// are there already and are read, not made; the same ops on the same shapes make the others, so the bits are the same.
     template <cost From = cost::output, class Context>
-    static void forward(Context& c, index layer, weights w, const typename Pattern::arguments& arguments, residual_in x,
+    static void forward(Context& c, index layer, weights w, const values_of<Pattern>& arguments, residual_in x,
                         residual_out* y, const saved& kept) {
         constexpr bool projects = cost::product < From, attends = cost::attention < From;
         const auto qkv = kept.template get<"qkv">();
@@ -148,7 +149,7 @@ struct attention_layer : attention_tables<Model> {
 
     /// dx: the gradient with respect to y on entry, with respect to x on return.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, const typename Pattern::arguments& arguments,
+    static void backward(Context& c, index layer, weights w, gradients g, const values_of<Pattern>& arguments,
                          residual_in x, const saved& kept, gradient_view dx) {
         const auto qkv = kept.template get<"qkv">();
         tensors<precision, typename tables::projected_gradient_table> outer(*c.memory, c.tokens);

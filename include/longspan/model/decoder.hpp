@@ -23,15 +23,26 @@ template <class Patterns, class Indices>
 struct arguments_of_stack;
 template <class Patterns, std::size_t... I>
 struct arguments_of_stack<Patterns, std::index_sequence<I...>> {
-    using type = std::tuple<typename pattern_at<Patterns, static_cast<index>(I)>::arguments...>;
+    template <std::size_t J>
+    using one = typename pattern_at<Patterns, static_cast<index>(J)>::arguments;
+    using type = std::tuple<one<I>...>;
+    using values = std::tuple<pattern_values<one<I>>...>;
+    static constexpr bytes size(bytes alignment) {
+        return (bytes{0} + ... + (std::is_empty_v<one<I>> ? 0 : round_up(static_cast<bytes>(sizeof(one<I>)), alignment)));
+    }
 };
+template <class Patterns>
+using arguments_of = arguments_of_stack<Patterns, std::make_index_sequence<static_cast<std::size_t>(pattern_count<Patterns>)>>;
 
 }  // namespace detail
 
 /// The run-time values of every pattern of a stack, in order; empty structs for closed-form patterns.
 template <class Patterns>
-using stack_arguments =
-    typename detail::arguments_of_stack<Patterns, std::make_index_sequence<static_cast<std::size_t>(pattern_count<Patterns>)>>::type;
+using stack_arguments = typename detail::arguments_of<Patterns>::type;
+
+/// The same as a pass takes them: as values, or where each stands in the backend's memory.
+template <class Patterns>
+using stack_values = typename detail::arguments_of<Patterns>::values;
 
 /// The bytes that a decoder needs beyond its parameters.
 template <class Model, class Patterns, class Backend>
@@ -51,9 +62,14 @@ struct decoder_memory {
                                          tensor{"rotary sines", role::statistic, rotary ? shape.head() / 2 : 0}};
     };
 
+    /// Of the patterns' run-time values, where the backend has memory of its own: ops find them at one place, whatever they are.
+    [[nodiscard]] static constexpr bytes argument_memory() {
+        return Backend::in_host_memory ? 0 : detail::arguments_of<Patterns>::size(Backend::alignment);
+    }
     /// The batch itself where the backend has memory of its own, and what is made of it once for a micro-batch.
     [[nodiscard]] static constexpr layout tables(index tokens, index max_pieces) {
         return together("tables of the batch", region("batch", Backend::batch_memory(tokens, max_pieces)),
+                        region("arguments of patterns", argument_memory()),
                         region("workspace of ops", Backend::template workspace<Model>(tokens)), layout_of<precision, angle_table>("", tokens),
                         region("attention segments", Backend::segment_memory(tokens, max_pieces)));
     }
@@ -92,7 +108,7 @@ public:
     using saved = typename block_tables<Model>::saved;
 
     /// `weights` and `gradients` are whole stores; gradients and dx may be absent for a forward alone.
-    decoder_stack(Context& context, const weight* weights, gradient* gradients, const stack_arguments<Patterns>& arguments,
+    decoder_stack(Context& context, const weight* weights, gradient* gradients, const stack_values<Patterns>& arguments,
                   typename Model::template view<role::gradient> dx)
         : context_(context), weights_(weights), gradients_(gradients), arguments_(arguments), dx_(dx) {}
 
@@ -132,7 +148,7 @@ private:
     Context& context_;
     const weight* weights_;
     gradient* gradients_;
-    const stack_arguments<Patterns>& arguments_;
+    const stack_values<Patterns>& arguments_;
     typename Model::template view<role::gradient> dx_;
 };
 

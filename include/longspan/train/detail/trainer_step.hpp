@@ -43,9 +43,9 @@ void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Wo
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
+void trainer<Run, Backend>::add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted) {
     passes_[work_of<Phase>(task::accumulate, weighted)] =
-        pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
+        pass<Phase>(values).add_gradients(placed, store_.weights().data(), store_.gradients().data());
 }
 
 template <class Run, class Backend>
@@ -70,9 +70,9 @@ double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std
     check_batch<Phase>(batch, true);
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
-    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed, const auto& values) {
         const bool weighted = placed.weights != nullptr;
-        replay<Phase>(task::accumulate, weighted, token_losses.empty(), [&] { add_gradients<Phase>(placed, weighted); });
+        replay<Phase>(task::accumulate, weighted, token_losses.empty(), [&] { add_gradients<Phase>(placed, values, weighted); });
     });
     const step_state after = runtime_->fetch(state_region_.as<step_state>()).get();
     detail::expect_good_ids(after);
@@ -85,8 +85,8 @@ template <class Phase, class F>
 auto trainer<Run, Backend>::forward(const token_batch& batch, F&& f) {
     check_batch<Phase>(batch, false);
     const auto* weights = store_.weights().data();
-    std::optional<decltype(pass<Phase>().forward(placed_batch{}, weights, f))> kept;
-    with_batch<Phase>(batch, {}, [&](const placed_batch& placed) { kept.emplace(pass<Phase>().forward(placed, weights, f)); });
+    std::optional<decltype(pass<Phase>({}).forward(placed_batch{}, weights, f))> kept;
+    with_batch<Phase>(batch, {}, [&](const placed_batch& placed, const auto& values) { kept.emplace(pass<Phase>(values).forward(placed, weights, f)); });
     return *std::move(kept);
 }
 
@@ -101,8 +101,9 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     step_state empty = before;
     empty.losses = {};
     runtime_->send(empty, state);
-    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
-        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { pass<Phase>().add_losses(placed, store_.weights().data()); });
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed, const auto& values) {
+        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(),
+                      [&] { pass<Phase>(values).add_losses(placed, store_.weights().data()); });
     });
     const step_state after = runtime_->fetch(state).get();
     runtime_->send(before, state);
@@ -166,10 +167,10 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
         ops_type(*runtime_).zero(store_.gradients());
     });
     for (const token_batch& batch : micro_batches) {
-        with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
+        with_batch<Phase>(batch, {}, [&](const placed_batch& placed, const auto& values) {
             const bool weighted = placed.weights != nullptr;
             const std::size_t number = work_of<Phase>(task::accumulate, weighted);
-            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed, weighted); });
+            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed, values, weighted); });
             made.report.high_water = std::max(made.report.high_water, marks_[number]);
             memory_marks& held = made.report.memory;
             held.forward = std::max(held.forward, passes_[number].forward);
