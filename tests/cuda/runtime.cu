@@ -44,6 +44,20 @@ TEST_CASE("runtime: work is done once, recorded the second time and replayed fro
     }
 }
 
+TEST_CASE("runtime: work goes to the default stream where it is named") {
+    const auto legacy = ls::cuda::stream_ref::legacy_default();
+    CHECK(static_cast<cudaStream_t>(legacy) == cudaStreamLegacy);
+    runtime on(4096);
+    int* const sum = reinterpret_cast<int*>(on.memory().data());
+    on.send(3, sum);
+    on.wait();
+    ls::cuda::once(legacy, add_to{sum, sum});
+    CHECK(cudaStreamSynchronize(legacy) == cudaSuccess);
+    CHECK(on.fetch(sum).get() == 6);
+    cudaStream_t never_set = nullptr;
+    CHECK_THROWS_AS(ls::cuda::once(never_set, add_to{sum, sum}), ls::bad_argument);
+}
+
 TEST_CASE("runtime: answers come home in any order, and a forgotten one gives its place back") {
     runtime on(4096);
     int* const at = reinterpret_cast<int*>(on.memory().data());
