@@ -15,20 +15,27 @@
 
 #include <concepts>
 
+#include <longspan/core/kinds.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/memory/arena.hpp>
 #include <longspan/memory/layout.hpp>
 
 namespace longspan {
 
+/// What a half of a block of two streams takes by itself.
+struct half_bytes {
+    layout saved, forward_scratch, backward_scratch;
+};
+
 /// What a policy has to place, for one micro-batch.
 struct stack_bytes {
     index blocks = 0;
-    bytes stream = 0;         ///< the residual stream between two blocks
+    bytes stream = 0;         ///< the residual stream, or both of them, between two blocks
     layout saved;             ///< what one block keeps for its backward, each tensor with its cost
     layout forward_scratch;   ///< needed while one block runs forward, each region with the cost of what is made in it
     layout backward_scratch;  ///< needed while one block runs backward
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
+    half_bytes attention{}, mlp{};  ///< of a block, where there are two streams; the halves run one after the other
 };
 
 /// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,
@@ -47,6 +54,16 @@ concept block_stack = requires(S& stack, index block, typename S::stream& x, typ
     stack.forward(block, x, &x, saved);  // the output may be null: then only what is saved is computed
     stack.template forward<cost::attention>(block, x, &x, saved);  // what is worth so much or more is there already
     stack.backward(block, x, saved);
+};
+
+/// A stack of two residual streams: half a block can be added to one of them, and taken off again to the bit.
+template <class S>
+concept reversible_stack = block_stack<S> && requires(S& stack, index block, typename S::stream& x, arena& memory,
+                                                      typename S::template half_saved<block_half::attention>& saved) {
+    saved.hold(memory, block);
+    stack.template add_half<block_half::attention>(block, x, saved);   // in place; also makes what its backward reads
+    stack.template take_half<block_half::attention>(block, x, saved);  // the same from the streams behind it
+    stack.template backward_half<block_half::attention>(block, x, saved);
 };
 
 /// A checkpointing policy.

@@ -24,6 +24,10 @@ struct mlp_layer {
     using precision = typename Model::precision;
     using branch = residual_branch<Model>;
     using norm = normalisation<Model>;
+    using residual_in = typename Model::template const_view<role::residual>;
+    using residual_out = typename Model::template view<role::residual>;
+    using gradient_in = typename Model::template const_view<role::gradient>;
+    using gradient_view = typename Model::template view<role::gradient>;
 
     struct parameter_table {
         static constexpr std::array list{
@@ -48,7 +52,7 @@ private:
     };
     struct activated_table {
         static constexpr std::array list{tensor{"activated", role::activation, hidden, cost::output},
-                                         tensor{"branch", role::activation, branch::thinned ? width : 0, cost::output}};
+                                         tensor{"branch", role::activation, branch::apart ? width : 0, cost::output}};
     };
     struct pre_gradient_table {
         static constexpr std::array list{tensor{"d pre-activation", role::gradient, first}};
@@ -76,8 +80,12 @@ public:
 
     /// y = x + branch(x). Without y only what the backward needs is computed, and of that only what is worth less than `From`.
     template <cost From = cost::output, class Context>
-    static void forward(Context& c, index layer, weights w, typename Model::template const_view<role::residual> x,
-                        typename Model::template view<role::residual>* y, const saved& kept) {
+    static void forward(Context& c, index layer, weights w, residual_in x, residual_out* y, const saved& kept) {
+        forward_onto<From>(c, layer, w, x, x, y, kept);
+    }
+    /// y = onto ± branch(x), where x and y may be two streams.
+    template <cost From = cost::output, joining Way = joining::add, class Context>
+    static void forward_onto(Context& c, index layer, weights w, residual_in x, residual_in onto, residual_out* y, const saved& kept) {
         if constexpr (cost::expansion < From) {
             tensors<precision, normed_table> scratch(*c.memory, c.tokens);
             const auto normed = scratch.template get<"normed">();
@@ -89,14 +97,18 @@ public:
         tensors<precision, activated_table> scratch(*c.memory, c.tokens);
         const auto activated = scratch.template get<"activated">();
         c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
-        branch::forward(c, layer, draw_site::mlp_branch, x, activated, w.template get<"out.weight">(),
-                        w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
+        branch::template forward<Way>(c, layer, draw_site::mlp_branch, onto, activated, w.template get<"out.weight">(),
+                                      w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
     }
 
     /// dx: the gradient with respect to y on entry, with respect to x on return.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, typename Model::template const_view<role::residual> x,
-                         const saved& kept, typename Model::template view<role::gradient> dx) {
+    static void backward(Context& c, index layer, weights w, gradients g, residual_in x, const saved& kept, gradient_view dx) {
+        backward(c, layer, w, g, x, kept, dx, dx);
+    }
+    /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
+    template <class Context>
+    static void backward(Context& c, index layer, weights w, gradients g, residual_in x, const saved& kept, gradient_in dy, gradient_view dx) {
         tensors<precision, pre_gradient_table> outer(*c.memory, c.tokens);
         const auto d_pre = outer.template get<"d pre-activation">();
         {
@@ -104,7 +116,7 @@ public:
             const auto d_activated = scratch.template get<"d activated">();
             const auto activated = scratch.template get<"activated">();
             const auto d_branch =
-                branch::backward(c, layer, draw_site::mlp_branch, dx, scratch.template get<"d branch">());
+                branch::backward(c, layer, draw_site::mlp_branch, dy, scratch.template get<"d branch">());
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated);
             c.ops.template activate_backward<shape.mlp, hidden>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
             c.ops.template linear_weight_gradient<Model>(d_branch, activated, g.template get<"out.weight">());

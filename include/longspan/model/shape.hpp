@@ -25,6 +25,7 @@ struct decoder_shape {
     norm_kind norm = norm_kind::rms;
     mlp_kind mlp = mlp_kind::silu_gated;
     position_kind positions = position_kind::rotary;
+    residual_kind residual = residual_kind::one_stream;
     bool bias = false;              ///< on every projection
     bool tied = true;               ///< the head reads the embedding table
     bool qk_norm = false;           ///< RMSNorm on each query and key head before rotation (arXiv:2302.05442)
@@ -44,6 +45,7 @@ struct decoder_shape {
     [[nodiscard]] constexpr index head() const { return head_width > 0 ? head_width : width / heads; }
     [[nodiscard]] constexpr index query_width() const { return heads * head(); }
     [[nodiscard]] constexpr index key_value_width() const { return grouped_heads() * head(); }
+    [[nodiscard]] constexpr index streams() const { return residual == residual_kind::two_streams ? 2 : 1; }
     [[nodiscard]] constexpr bool gated() const { return mlp == mlp_kind::silu_gated; }
 
     friend constexpr bool operator==(const decoder_shape&, const decoder_shape&) = default;

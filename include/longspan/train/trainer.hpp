@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -253,7 +254,7 @@ private:
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
     void settle(index step);
-    [[nodiscard]] std::string first_not_finite();
+    [[nodiscard]] std::string first_not_finite(bool weights_alone = false);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 
