@@ -22,9 +22,9 @@
 
 namespace longspan {
 
-/// What a half of a block of two streams takes by itself.
+/// What half a block of two streams takes while it runs in place, one way and the other.
 struct half_bytes {
-    layout saved, forward_scratch, backward_scratch;
+    layout forward, reverse;
 };
 
 /// What a policy has to place, for one micro-batch.
@@ -35,7 +35,7 @@ struct stack_bytes {
     layout forward_scratch;   ///< needed while one block runs forward, each region with the cost of what is made in it
     layout backward_scratch;  ///< needed while one block runs backward
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
-    half_bytes attention{}, mlp{};  ///< of a block, where there are two streams; the halves run one after the other
+    half_bytes attention{}, mlp{};  ///< of a block, where there are two streams
 };
 
 /// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,
@@ -56,14 +56,12 @@ concept block_stack = requires(S& stack, index block, typename S::stream& x, typ
     stack.backward(block, x, saved);
 };
 
-/// A stack of two residual streams: half a block can be added to one of them, and taken off again to the bit.
+/// A stack of two residual streams, which half a block moves in place: `add_half` forward, `reverse_half` back to what they were, to the
+/// bit, together with the half's backward. Each takes what it needs from the stack's arena and gives it back.
 template <class S>
-concept reversible_stack = block_stack<S> && requires(S& stack, index block, typename S::stream& x, arena& memory,
-                                                      typename S::template half_saved<block_half::attention>& saved) {
-    saved.hold(memory, block);
-    stack.template add_half<block_half::attention>(block, x, saved);   // in place; also makes what its backward reads
-    stack.template take_half<block_half::attention>(block, x, saved);  // the same from the streams behind it
-    stack.template backward_half<block_half::attention>(block, x, saved);
+concept reversible_stack = block_stack<S> && requires(S& stack, index block, typename S::stream& x) {
+    stack.template add_half<block_half::attention>(block, x);
+    stack.template reverse_half<block_half::attention>(block, x);
 };
 
 /// A checkpointing policy.

@@ -26,11 +26,9 @@ struct reversible_policy {
     friend constexpr bool operator==(reversible_policy, reversible_policy) = default;
 
     [[nodiscard]] static constexpr layout plan(const stack_bytes& stack) {
-        const auto half = [](const char* of, const half_bytes& takes) {
-            return together(of, takes.saved, either("", takes.forward_scratch, takes.backward_scratch));
-        };
         return together("activations", region("streams", stack.stream),
-                        either("", half("attention's half of a block", stack.attention), half("the MLP's half of a block", stack.mlp), stack.turn));
+                        either("", either("attention's half of a block", stack.attention.forward, stack.attention.reverse),
+                               either("the MLP's half of a block", stack.mlp.forward, stack.mlp.reverse), stack.turn));
     }
 
     template <reversible_stack Stack, class First, class Turn>
@@ -39,29 +37,14 @@ struct reversible_policy {
         x.hold(memory, stack.tokens());
         first(x);
         for (index b = 0; b < Stack::blocks; ++b) {
-            forward<block_half::attention>(stack, memory, b, x);
-            forward<block_half::mlp>(stack, memory, b, x);
+            stack.template add_half<block_half::attention>(b, x);
+            stack.template add_half<block_half::mlp>(b, x);
         }
         turn(x);
         for (index b = Stack::blocks - 1; b >= 0; --b) {
-            back<block_half::mlp>(stack, memory, b, x);
-            back<block_half::attention>(stack, memory, b, x);
+            stack.template reverse_half<block_half::mlp>(b, x);
+            stack.template reverse_half<block_half::attention>(b, x);
         }
-    }
-
-private:
-    template <block_half Half, class Stack>
-    static void forward(Stack& stack, arena& memory, index b, typename Stack::stream& x) {
-        typename Stack::template half_saved<Half> saved;
-        saved.hold(memory, stack.tokens());
-        stack.template add_half<Half>(b, x, saved);
-    }
-    template <block_half Half, class Stack>
-    static void back(Stack& stack, arena& memory, index b, typename Stack::stream& x) {
-        typename Stack::template half_saved<Half> saved;
-        saved.hold(memory, stack.tokens());
-        stack.template take_half<Half>(b, x, saved);
-        stack.template backward_half<Half>(b, x, saved);
     }
 };
 

@@ -37,7 +37,7 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     using arguments_type = typename Pattern::arguments;
     using streams = stream_pair<typename attention::residual_out>;
     using gradients_pair = stream_pair<typename attention::gradient_view>;
-    /// What one half keeps.
+    /// What one half saves.
     template <block_half Half>
     using half_saved = std::conditional_t<Half == block_half::attention, typename attention::saved, typename mlp::saved>;
 
@@ -61,7 +61,32 @@ struct two_stream_block : decoder_block<Model, Pattern> {
         backward_half<block_half::attention>(c, layer, bucket, gradients, arguments, x, kept.attended, dx);
     }
 
-    /// Half a block added to its stream or taken off it, in place. Makes what the half saves, either way.
+    /// Half a block in place, forward.
+    template <block_half Half, class Context>
+    static void add_half(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x) {
+        const half_saved<Half> passing(*c.memory, c.tokens);
+        move_half<Half, joining::add>(c, layer, bucket, arguments, x, passing);
+    }
+    /// And back: the streams are again what they were before it, dx the gradients with respect to those.
+    template <block_half Half, class Context>
+    static void reverse_half(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
+                             gradients_pair dx) {
+        const half_saved<Half> passing(*c.memory, c.tokens);
+        move_half<Half, joining::take>(c, layer, bucket, arguments, x, passing);
+        backward_half<Half>(c, layer, bucket, gradients, arguments, x, passing, dx);
+    }
+    template <block_half Half, class Backend>
+    [[nodiscard]] static constexpr layout add_half_layout(index tokens) {
+        return together("forward", saved_layout_of<Half>(tokens), forward_scratch_of<Half, Backend>(tokens));
+    }
+    template <block_half Half, class Backend>
+    [[nodiscard]] static constexpr layout reverse_half_layout(index tokens) {
+        return together("made again, backward", saved_layout_of<Half>(tokens),
+                        either("", forward_scratch_of<Half, Backend>(tokens), backward_scratch_of<Half, Backend>(tokens)));
+    }
+
+private:
+    /// Makes what the half saves, either way.
     template <block_half Half, joining Way, class Context>
     static void move_half(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x, const half_saved<Half>& kept) {
         if constexpr (Half == block_half::attention) {
@@ -71,8 +96,7 @@ struct two_stream_block : decoder_block<Model, Pattern> {
             mlp::template forward_onto<cost::output, Way>(c, layer, mlp_weights(bucket), x.first, x.second, &x.second, kept);
         }
     }
-
-    /// Its backward, with the streams as they were before it.
+    /// x: the streams as the half read them.
     template <block_half Half, class Context>
     static void backward_half(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
                               const half_saved<Half>& kept, gradients_pair dx) {
@@ -84,7 +108,21 @@ struct two_stream_block : decoder_block<Model, Pattern> {
         }
     }
 
-private:
+    template <block_half Half>
+    [[nodiscard]] static constexpr layout saved_layout_of(index tokens) {
+        using tables_of_half = std::conditional_t<Half == block_half::attention, typename attention::saved_table, typename mlp::saved_table>;
+        return layout_of<typename Model::precision, tables_of_half>("saved", tokens);
+    }
+    template <block_half Half, class Backend>
+    [[nodiscard]] static constexpr layout forward_scratch_of(index tokens) {
+        if constexpr (Half == block_half::attention) return attention::template forward_scratch<Backend>(tokens);
+        else return mlp::forward_scratch(tokens);
+    }
+    template <block_half Half, class Backend>
+    [[nodiscard]] static constexpr layout backward_scratch_of(index tokens) {
+        if constexpr (Half == block_half::attention) return attention::template backward_scratch<Backend>(tokens);
+        else return mlp::backward_scratch(tokens);
+    }
     [[nodiscard]] static auto mlp_weights(const weight* bucket) { return typename mlp::weights(bucket + tables::mlp_offset); }
 };
 

@@ -72,8 +72,6 @@ struct decoder_memory {
     [[nodiscard]] static constexpr stack_bytes stack(index tokens) {
         // The scratch of a block does not depend on its pattern, so the first stands for all.
         using block = decoder_block<Model, pattern_at<Patterns, 0>>;
-        using attention = typename block::attention;
-        using mlp = typename block::mlp;
         stack_bytes sizes{.blocks = shape.layers,
                           .stream = tokens * shape.streams() * shape.width * bytes_of<precision, role::residual>,
                           .saved = block_tables<Model>::saved_layout(tokens),
@@ -81,12 +79,11 @@ struct decoder_memory {
                           .backward_scratch = block::template backward_scratch<Backend>(tokens),
                           .turn = head_layer<Model>::template turn_scratch<Backend>(tokens)};
         if constexpr (shape.streams() == 2) {
-            sizes.attention.saved = layout_of<precision, typename attention::saved_table>("saved", tokens);
-            sizes.attention.forward_scratch = attention::template forward_scratch<Backend>(tokens);
-            sizes.attention.backward_scratch = attention::template backward_scratch<Backend>(tokens);
-            sizes.mlp.saved = layout_of<precision, typename mlp::saved_table>("saved", tokens);
-            sizes.mlp.forward_scratch = mlp::forward_scratch(tokens);
-            sizes.mlp.backward_scratch = mlp::backward_scratch(tokens);
+            using paired = two_stream_block<Model, pattern_at<Patterns, 0>>;
+            sizes.attention = {paired::template add_half_layout<block_half::attention, Backend>(tokens),
+                               paired::template reverse_half_layout<block_half::attention, Backend>(tokens)};
+            sizes.mlp = {paired::template add_half_layout<block_half::mlp, Backend>(tokens),
+                         paired::template reverse_half_layout<block_half::mlp, Backend>(tokens)};
         }
         return sizes;
     }
@@ -95,8 +92,7 @@ struct decoder_memory {
         const stack_bytes s = stack(tokens);
         if (shape.streams() == 2) {  // in place, half a block at a time
             return together("evaluation", region("", s.stream),
-                            either("", together("", s.attention.saved, s.attention.forward_scratch), together("", s.mlp.saved, s.mlp.forward_scratch),
-                                   head_layer<Model>::template evaluation_scratch<Backend>(tokens)));
+                            either("", s.attention.forward, s.mlp.forward, head_layer<Model>::template evaluation_scratch<Backend>(tokens)));
         }
         return together("evaluation", region("", s.stream).repeated(2),
                         either("", together("", s.saved, s.forward_scratch), head_layer<Model>::template evaluation_scratch<Backend>(tokens)));
@@ -117,8 +113,6 @@ public:
     static constexpr index blocks = Model::shape.layers;
     using stream = tensors<typename Model::precision, typename memory::stream_table>;
     using saved = typename block_tables<Model>::saved;
-    template <block_half Half>
-    using half_saved = typename two_stream_block<Model, pattern_at<Patterns, 0>>::template half_saved<Half>;
 
     /// `weights` and `gradients` are whole stores; gradients and dx may be absent for a forward alone.
     decoder_stack(Context& context, const weight* weights, gradient* gradients, const stack_arguments<Patterns>& arguments,
@@ -198,32 +192,25 @@ public:
         });
     }
 
-    /// Half of block b in place, where there are two streams; makes what it saves.
+    /// Half of block b in place, where there are two streams.
     template <block_half Half>
-    void add_half(index b, stream& x, half_saved<Half>& kept) {
-        move_half<Half, joining::add>(b, x, kept);
-    }
-    template <block_half Half>
-    void take_half(index b, stream& x, half_saved<Half>& kept) {
-        move_half<Half, joining::take>(b, x, kept);
-    }
-    template <block_half Half>
-    void backward_half(index b, stream& x, half_saved<Half>& kept) {
+    void add_half(index b, stream& x) {
         at(b, [&]<std::size_t I>() {
-            two_stream_block<Model, pattern_at<Patterns, static_cast<index>(I)>>::template backward_half<Half>(
-                context_, b, weights_ + layout_type::block_offset(b), gradients_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x), kept,
+            two_stream_block<Model, pattern_at<Patterns, static_cast<index>(I)>>::template add_half<Half>(
+                context_, b, weights_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x));
+        });
+    }
+    /// And back, together with its backward.
+    template <block_half Half>
+    void reverse_half(index b, stream& x) {
+        at(b, [&]<std::size_t I>() {
+            two_stream_block<Model, pattern_at<Patterns, static_cast<index>(I)>>::template reverse_half<Half>(
+                context_, b, weights_ + layout_type::block_offset(b), gradients_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x),
                 parts(dx_));
         });
     }
 
 private:
-    template <block_half Half, joining Way>
-    void move_half(index b, stream& x, half_saved<Half>& kept) {
-        at(b, [&]<std::size_t I>() {
-            two_stream_block<Model, pattern_at<Patterns, static_cast<index>(I)>>::template move_half<Half, Way>(
-                context_, b, weights_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x), kept);
-        });
-    }
     /// The two sides of a matrix that holds both streams.
     template <class View>
     [[nodiscard]] static auto parts(View all) {

@@ -179,22 +179,18 @@ auto decoder_pass<Config, Backend>::forward(const placed_batch& batch, const wei
         typename stack_type::stream even(*memory_, context.tokens);
         stack.start(even, embed);
         if constexpr (model::shape.streams() == 2) {
-            const auto add = [&]<block_half Half>(index b) {
-                typename stack_type::template half_saved<Half> passing(*memory_, context.tokens);
-                stack.template add_half<Half>(b, even, passing);
-            };
-            for (index b = 0; b < stack_type::blocks; ++b) {
-                add.template operator()<block_half::attention>(b);
-                add.template operator()<block_half::mlp>(b);
+            for (index b = 0; b < stack_type::blocks; ++b) {  // in place, as `reversible` does
+                stack.template add_half<block_half::attention>(b, even);
+                stack.template add_half<block_half::mlp>(b, even);
             }
             return stack.join(even, [&](auto x) { return f(context, x); });
         } else {
-        typename stack_type::stream odd(*memory_, context.tokens);
-        for (index b = 0; b < stack_type::blocks; ++b) {
-            typename stack_type::saved passing(*memory_, context.tokens);
-            stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
-        }
-        return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
+            typename stack_type::stream odd(*memory_, context.tokens);
+            for (index b = 0; b < stack_type::blocks; ++b) {
+                typename stack_type::saved passing(*memory_, context.tokens);
+                stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+            }
+            return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
         }
     });
 }

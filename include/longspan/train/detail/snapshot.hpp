@@ -181,6 +181,7 @@ description describe_model() {
     // Elsewhere a context is as long as memory allows, and may change from phase to phase.
     if constexpr (shape.positions == position_kind::learned) lines.set("context", shape.context);
     lines.set("norm", detail::name_of(shape.norm)).set("mlp", detail::name_of(shape.mlp)).set("positions", detail::name_of(shape.positions));
+    if constexpr (shape.streams() == 2) lines.set("residual", "two_streams");  // the same parameters mean another model
     lines.set("bias", shape.bias).set("tied", shape.tied).set("qk_norm", shape.qk_norm).set("sink", shape.sink);
     lines.set("soft_cap", shape.soft_cap);
     if constexpr (shape.positions == position_kind::rotary) lines.set("rotary_base", shape.rotary_base);
