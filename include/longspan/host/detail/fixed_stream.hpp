@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include <longspan/host/detail/residual.hpp>
+#include <longspan/host/detail/rows.hpp>
 #include <longspan/host/fixed_stream.hpp>
 
 namespace longspan::host {
