@@ -17,4 +17,4 @@ struct config {
     static constexpr auto precision = ls::fp32;
     static constexpr auto batch = ls::packed<1024>;
 };
-static_assert(ls::plan<config, ls::host::cpu>.peak() > 0);
+static_assert(ls::check_config<config>());

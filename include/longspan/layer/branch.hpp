@@ -36,15 +36,21 @@ struct residual_branch {
                         const typename Model::template storage<role::weight>* bias,
                         typename Model::template view<role::activation> scratch,
                         typename Model::template view<role::residual> y) {
-        static_assert(Way == joining::add || shape.streams() == 2, "only a model of two streams can take a branch off a stream");
-        if constexpr (apart) c.ops.template linear<Model>(branch, weight, bias, scratch);
-        if constexpr (Way == joining::take) {
-            c.ops.template take_branch<shape.width>(x, scratch, thinning(c, layer, site), c.pieces, y);
-        } else if constexpr (apart) {
-            c.ops.template add_branch<shape.width>(x, scratch, thinning(c, layer, site), c.pieces, y);
+        if constexpr (apart) {
+            c.ops.template linear<Model>(branch, weight, bias, scratch);
+            join<Way>(c, layer, site, x, scratch, y);
         } else {
             c.ops.template linear_onto<Model>(branch, weight, bias, x, y);
         }
+    }
+
+    /// y = x ± thin(product), of a branch that is apart.
+    template <joining Way, class Context>
+    static void join(Context& c, index layer, draw_site site, typename Model::template const_view<role::residual> x,
+                     typename Model::template const_view<role::activation> product, typename Model::template view<role::residual> y) {
+        static_assert(Way == joining::add || shape.streams() == 2, "only a model of two streams can take a branch off a stream");
+        if constexpr (Way == joining::add) c.ops.template add_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
+        else c.ops.template take_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
     }
 
     /// The gradient that reaches the branch's product: thin(dy), in `scratch` when thinned, else dy itself.

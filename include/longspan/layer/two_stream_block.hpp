@@ -37,10 +37,6 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     using arguments_type = typename Pattern::arguments;
     using streams = stream_pair<typename attention::residual_out>;
     using gradients_pair = stream_pair<typename attention::gradient_view>;
-    /// What one half saves.
-    template <block_half Half>
-    using half_saved = std::conditional_t<Half == block_half::attention, typename attention::saved, typename mlp::saved>;
-
     /// y = block(x), as decoder_block::forward.
     template <cost From = cost::output, class Context>
     static void forward(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x, streams* y, const saved& kept) {
@@ -56,72 +52,58 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     template <class Context>
     static void backward(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
                          const saved& kept, gradients_pair dx) {
-        backward_half<block_half::mlp>(c, layer, bucket, gradients, arguments, {kept.middle.template get<"stream between branches">(), x.second},
-                                       kept.expanded, dx);
-        backward_half<block_half::attention>(c, layer, bucket, gradients, arguments, x, kept.attended, dx);
+        mlp::backward(c, layer, mlp_weights(bucket), typename mlp::gradients(gradients + tables::mlp_offset),
+                      kept.middle.template get<"stream between branches">(), kept.expanded, dx.second, dx.first);
+        attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, kept.attended,
+                            dx.first, dx.second);
     }
 
     /// Half a block in place, forward.
     template <block_half Half, class Context>
     static void add_half(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x) {
-        const half_saved<Half> passing(*c.memory, c.tokens);
-        move_half<Half, joining::add>(c, layer, bucket, arguments, x, passing);
+        if constexpr (Half == block_half::attention) {
+            const typename attention::saved passing(*c.memory, c.tokens);
+            move_attention<joining::add>(c, layer, bucket, arguments, x, passing);
+        } else {
+            mlp::add(c, layer, mlp_weights(bucket), x.first, x.second);
+        }
     }
     /// And back: the streams are again what they were before it, dx the gradients with respect to those.
     template <block_half Half, class Context>
     static void reverse_half(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
                              gradients_pair dx) {
-        const half_saved<Half> passing(*c.memory, c.tokens);
-        move_half<Half, joining::take>(c, layer, bucket, arguments, x, passing);
-        backward_half<Half>(c, layer, bucket, gradients, arguments, x, passing, dx);
+        if constexpr (Half == block_half::attention) {
+            const typename attention::saved passing(*c.memory, c.tokens);
+            move_attention<joining::take>(c, layer, bucket, arguments, x, passing);
+            attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, passing,
+                                dx.first, dx.second);
+        } else {
+            mlp::reverse(c, layer, mlp_weights(bucket), typename mlp::gradients(gradients + tables::mlp_offset), x.first, x.second, dx.second,
+                         dx.first);
+        }
+    }
+    /// What they take.
+    template <block_half Half, class Backend>
+    [[nodiscard]] static constexpr layout add_half_scratch(index tokens) {
+        if constexpr (Half == block_half::mlp) return mlp::add_scratch(tokens);
+        else return together("attention forward", attention_saved(tokens), attention::template forward_scratch<Backend>(tokens));
     }
     template <block_half Half, class Backend>
-    [[nodiscard]] static constexpr layout add_half_layout(index tokens) {
-        return together("forward", saved_layout_of<Half>(tokens), forward_scratch_of<Half, Backend>(tokens));
-    }
-    template <block_half Half, class Backend>
-    [[nodiscard]] static constexpr layout reverse_half_layout(index tokens) {
-        return together("made again, backward", saved_layout_of<Half>(tokens),
-                        either("", forward_scratch_of<Half, Backend>(tokens), backward_scratch_of<Half, Backend>(tokens)));
+    [[nodiscard]] static constexpr layout reverse_half_scratch(index tokens) {
+        if constexpr (Half == block_half::mlp) return mlp::reverse_scratch(tokens);
+        else
+            return together("attention made again, backward", attention_saved(tokens),
+                            either("", attention::template forward_scratch<Backend>(tokens), attention::template backward_scratch<Backend>(tokens)));
     }
 
 private:
-    /// Makes what the half saves, either way.
-    template <block_half Half, joining Way, class Context>
-    static void move_half(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x, const half_saved<Half>& kept) {
-        if constexpr (Half == block_half::attention) {
-            attention::template forward_onto<cost::output, Way>(c, layer, typename attention::weights(bucket), arguments, x.second, x.first, &x.first,
-                                                                kept);
-        } else {
-            mlp::template forward_onto<cost::output, Way>(c, layer, mlp_weights(bucket), x.first, x.second, &x.second, kept);
-        }
+    template <joining Way, class Context>
+    static void move_attention(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x,
+                               const typename attention::saved& kept) {
+        attention::template forward_onto<cost::output, Way>(c, layer, typename attention::weights(bucket), arguments, x.second, x.first, &x.first, kept);
     }
-    /// x: the streams as the half read them.
-    template <block_half Half, class Context>
-    static void backward_half(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
-                              const half_saved<Half>& kept, gradients_pair dx) {
-        if constexpr (Half == block_half::attention) {
-            attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, kept,
-                                dx.first, dx.second);
-        } else {
-            mlp::backward(c, layer, mlp_weights(bucket), typename mlp::gradients(gradients + tables::mlp_offset), x.first, kept, dx.second, dx.first);
-        }
-    }
-
-    template <block_half Half>
-    [[nodiscard]] static constexpr layout saved_layout_of(index tokens) {
-        using tables_of_half = std::conditional_t<Half == block_half::attention, typename attention::saved_table, typename mlp::saved_table>;
-        return layout_of<typename Model::precision, tables_of_half>("saved", tokens);
-    }
-    template <block_half Half, class Backend>
-    [[nodiscard]] static constexpr layout forward_scratch_of(index tokens) {
-        if constexpr (Half == block_half::attention) return attention::template forward_scratch<Backend>(tokens);
-        else return mlp::forward_scratch(tokens);
-    }
-    template <block_half Half, class Backend>
-    [[nodiscard]] static constexpr layout backward_scratch_of(index tokens) {
-        if constexpr (Half == block_half::attention) return attention::template backward_scratch<Backend>(tokens);
-        else return mlp::backward_scratch(tokens);
+    [[nodiscard]] static constexpr layout attention_saved(index tokens) {
+        return layout_of<typename Model::precision, typename attention::saved_table>("saved", tokens);
     }
     [[nodiscard]] static auto mlp_weights(const weight* bucket) { return typename mlp::weights(bucket + tables::mlp_offset); }
 };

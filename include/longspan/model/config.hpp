@@ -104,7 +104,8 @@ consteval bool check_config() {
                               "the last policy needs no number");
             }
             if constexpr (requires { checkpoint_of<Config>::needs_two_streams; }) {
-                static_assert(Config::shape.streams() == 2,
+                constexpr bool paired = Config::shape.streams() == 2;
+                static_assert(paired,
                               "config.checkpoint = ls::reversible makes a block's input of its output, which takes a model of two streams: "
                               "config.shape.residual = ls::residual_kind::two_streams");
             }

@@ -80,10 +80,10 @@ struct decoder_memory {
                           .turn = head_layer<Model>::template turn_scratch<Backend>(tokens)};
         if constexpr (shape.streams() == 2) {
             using paired = two_stream_block<Model, pattern_at<Patterns, 0>>;
-            sizes.attention = {paired::template add_half_layout<block_half::attention, Backend>(tokens),
-                               paired::template reverse_half_layout<block_half::attention, Backend>(tokens)};
-            sizes.mlp = {paired::template add_half_layout<block_half::mlp, Backend>(tokens),
-                         paired::template reverse_half_layout<block_half::mlp, Backend>(tokens)};
+            sizes.attention = {paired::template add_half_scratch<block_half::attention, Backend>(tokens),
+                               paired::template reverse_half_scratch<block_half::attention, Backend>(tokens)};
+            sizes.mlp = {paired::template add_half_scratch<block_half::mlp, Backend>(tokens),
+                         paired::template reverse_half_scratch<block_half::mlp, Backend>(tokens)};
         }
         return sizes;
     }
