@@ -34,12 +34,12 @@ struct step_state {
     double learning_rate = 0, target_weight = 0;
 
     float gradient_scale = 1;   ///< scale.value, as the loss reads it
+    int apply = 0;              ///< whether parameters may change
     cross_entropy_sums losses;  ///< over all micro-batches
     double squares = 0;  ///< Σ g² over all gradient sums
     bad_ids bad;         ///< the first token whose id, or target, is outside the vocabulary, or whose stream left its range
 
     double norm = 0;             ///< of the mean gradient, before clipping
-    int apply = 0;               ///< whether parameters may change
     adamw_update scalars[2] = {};  ///< of parameters that decay, and of those that do not
     index not_finite = -1;         ///< where a search for what is not finite leaves its answer
 };
