@@ -37,6 +37,7 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     using arguments_type = typename Pattern::arguments;
     using streams = stream_pair<typename attention::residual_out>;
     using gradients_pair = stream_pair<typename attention::gradient_view>;
+
     /// y = block(x), as decoder_block::forward.
     template <cost From = cost::output, class Context>
     static void forward(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x, streams* y, const saved& kept) {
@@ -54,8 +55,8 @@ struct two_stream_block : decoder_block<Model, Pattern> {
                          const saved& kept, gradients_pair dx) {
         mlp::backward(c, layer, mlp_weights(bucket), typename mlp::gradients(gradients + tables::mlp_offset),
                       kept.middle.template get<"stream between branches">(), kept.expanded, dx.second, dx.first);
-        attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, kept.attended,
-                            dx.first, dx.second);
+        attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second,
+                            kept.attended, dx.first, dx.second);
     }
 
     /// Half a block in place, forward.
@@ -100,7 +101,8 @@ private:
     template <joining Way, class Context>
     static void move_attention(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x,
                                const typename attention::saved& kept) {
-        attention::template forward_onto<cost::output, Way>(c, layer, typename attention::weights(bucket), arguments, x.second, x.first, &x.first, kept);
+        attention::template forward_onto<cost::output, Way>(c, layer, typename attention::weights(bucket), arguments, x.second, x.first, &x.first,
+                                                            kept);
     }
     [[nodiscard]] static constexpr layout attention_saved(index tokens) {
         return layout_of<typename Model::precision, typename attention::saved_table>("saved", tokens);

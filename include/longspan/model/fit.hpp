@@ -139,7 +139,8 @@ template <configuration Config, class Backend, auto... Policies, index... Budget
 inline constexpr auto usual_policies = policies<store_all, selective_products, selective, recompute_every<1>, recompute_root>;
 
 /// And where there are two streams.
-inline constexpr auto usual_policies_of_two_streams = policies<store_all, selective_products, selective, recompute_every<1>, recompute_root, reversible>;
+inline constexpr auto usual_policies_of_two_streams =
+    policies<store_all, selective_products, selective, recompute_every<1>, recompute_root, reversible>;
 template <configuration Config>
 inline constexpr auto usual_policies_of = [] {
     if constexpr (Config::shape.streams() == 2) return usual_policies_of_two_streams;

@@ -24,7 +24,8 @@ namespace longspan {
 template <std::signed_integral Units, int Fraction>
 struct fixed_point {
     static_assert(sizeof(Units) == 4 || sizeof(Units) == 8, "fixed_point: units of 32 or of 64 bits");
-    static_assert(Fraction > 0 && Fraction < 8 * static_cast<int>(sizeof(Units)) - 2, "fixed_point: a fraction of 1 bit or more, and some for the rest");
+    static_assert(Fraction > 0 && Fraction < 8 * static_cast<int>(sizeof(Units)) - 2,
+                  "fixed_point: a fraction of 1 bit or more, and some for the rest");
     using units_type = Units;
     using compute = std::conditional_t<sizeof(Units) == 4, float, double>;  ///< what it is read as
 

@@ -156,7 +156,8 @@ public:
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. Waits.
+    /// targets. A step without targets, whose loss or gradient is not finite, or one of whose streams (where there are two) left its
+    /// range, changes no parameter and says why. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
