@@ -172,13 +172,13 @@ pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batc
 
         stack_type stack(context, weights, gradients, arguments_, dx);
         checkpoint_of<Config>::run(
-            stack, *memory_, [&](auto& x) { embedding::forward(context, embedding_weights, batch.tokens, stack.view(x)); },
+            stack, *memory_, [&](auto& x) { stack.start(x, [&](auto out) { embedding::forward(context, embedding_weights, batch.tokens, out); }); },
             [&](auto& x) {
                 marks.forward = memory_->lap();
-                head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx);
+                stack.turn(x, [&](auto out, auto d_out) { head::turn(context, head_weights, head_gradients, table, d_table, goal, out, d_out); });
                 marks.turn = memory_->lap();
             });
-        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
+        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, stack.start_gradient());
     });
     marks.backward = memory_->lap();
     return marks;
@@ -189,13 +189,23 @@ template <class F>
 auto decoder_pass<Config, Backend>::forward(const placed_batch& batch, const weight* weights, F&& f) const {
     return with_context(batch, false, [&](auto& context) {
         stack_type stack(context, weights, nullptr, arguments_, {});
-        typename stack_type::stream even(*memory_, context.tokens), odd(*memory_, context.tokens);
-        embedding::forward(context, typename embedding::weights(weights), batch.tokens, stack.view(even));
-        for (index b = 0; b < stack_type::blocks; ++b) {
-            typename stack_type::saved passing(*memory_, context.tokens);
-            stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+        const auto embed = [&](auto out) { embedding::forward(context, typename embedding::weights(weights), batch.tokens, out); };
+        typename stack_type::stream even(*memory_, context.tokens);
+        stack.start(even, embed);
+        if constexpr (model::shape.streams() == 2) {
+            for (index b = 0; b < stack_type::blocks; ++b) {  // in place, as `reversible` does
+                stack.template add_half<block_half::attention>(b, even);
+                stack.template add_half<block_half::mlp>(b, even);
+            }
+            return stack.join(even, [&](auto x) { return f(context, x); });
+        } else {
+            typename stack_type::stream odd(*memory_, context.tokens);
+            for (index b = 0; b < stack_type::blocks; ++b) {
+                typename stack_type::saved passing(*memory_, context.tokens);
+                stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+            }
+            return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
         }
-        return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
     });
 }
 

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -157,7 +158,8 @@ public:
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. Waits.
+    /// targets. A step without targets, whose loss or gradient is not finite, or one of whose streams (where there are two) left its
+    /// range, changes no parameter and says why. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
@@ -255,7 +257,7 @@ private:
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
     void settle(index step);
-    [[nodiscard]] std::string first_not_finite();
+    [[nodiscard]] std::string first_not_finite(bool weights_alone = false);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 
