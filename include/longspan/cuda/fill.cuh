@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // First values of parameters, and the rounded copy that a forward pass reads. Normals are the host's to the bit (core/normal.hpp):
-// a run starts from the same parameters wherever it runs.
+// a run starts from the same parameters wherever it runs, and weights
+// that are the only copy from what masters would be rounded to.
 #pragma once
 
 #include <span>
@@ -29,7 +30,7 @@ __global__ void fill_normal_kernel(T* values, index count, philox_key key, doubl
         const normal_block drawn = normals(philox4x32(element_counter(block), key));
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            if (4 * block + j < count) values[4 * block + j] = static_cast<T>(static_cast<double>(drawn.value[j]) * deviation);
+            if (4 * block + j < count) values[4 * block + j] = static_cast<T>(static_cast<float>(static_cast<double>(drawn.value[j]) * deviation));
         }
     }
 }
@@ -67,7 +68,7 @@ void fill(stream_ref stream, std::span<T> values, double value) {
 
 /// Normals of the given deviation; a function of (seed, ordinal) and the element alone.
 template <class T>
-    requires std::is_same_v<T, float>
+    requires std::is_same_v<T, float> || std::is_same_v<T, bf16>
 void fill_normal(stream_ref stream, std::span<T> values, std::uint64_t seed, std::uint32_t ordinal, double deviation) {
     if (values.empty()) return;
     const philox_key key = key_of({.seed = seed, .step = 0, .layer = ordinal, .site = detail::initial_site});

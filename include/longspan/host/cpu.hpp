@@ -20,6 +20,7 @@
 #include <longspan/host/embedding.hpp>
 #include <longspan/host/gemm.hpp>
 #include <longspan/host/loss.hpp>
+#include <longspan/host/narrow_adamw.hpp>
 #include <longspan/host/norm.hpp>
 #include <longspan/host/position.hpp>
 #include <longspan/host/reduce.hpp>
@@ -215,7 +216,7 @@ public:
     }
     template <class T>
     static void fill(std::span<T> values, double value) {
-        for (T& x : values) x = static_cast<T>(value);
+        for (T& x : values) x = from_compute<T>(static_cast<compute_t<T>>(value));
     }
     /// Normals of the given deviation; a function of (seed, ordinal) and the element alone.
     template <class T>
@@ -225,7 +226,7 @@ public:
             for (std::size_t i = begin; i < begin + count; i += 4) {  // chunks are multiples of 4
                 const normal_block drawn = normals(philox4x32(element_counter(static_cast<index>(i / 4)), key));
                 for (std::size_t j = i; j < i + 4 && j < begin + count; ++j) {
-                    values[j] = static_cast<T>(static_cast<double>(drawn.value[j - i]) * deviation);
+                    values[j] = from_compute<T>(static_cast<compute_t<T>>(static_cast<double>(drawn.value[j - i]) * deviation));
                 }
             }
         });
@@ -258,6 +259,22 @@ public:
             const std::size_t count = (end < masters.size() ? end : masters.size()) - begin;
             const auto part = [&](auto all) { return all.subspan(begin, count); };
             host::adamw_step(part(masters), part(weights), part(gradients), part(first), part(second), updates[decay ? 0 : 1]);
+        }
+    }
+    /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
+    template <class Master, class Weight, class G, class Moment>
+    static void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
+                       const int* apply) {
+        if (*apply == 0) return;
+        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment>) {
+            narrow_adamw_step(run, updates, source.key());
+        } else {
+            const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };
+            const auto update = [&](auto weights) {
+                adamw(all(run.masters), weights, all(run.gradients), all(run.first.values), all(run.second.values), run.decays, updates, apply);
+            };
+            if constexpr (std::is_void_v<Weight>) update(all(run.masters));
+            else update(all(run.weights));
         }
     }
 

@@ -78,10 +78,10 @@ struct decoder_memory {
     }
 };
 
-/// The blocks of a decoder, for one micro-batch.
-template <class Model, class Patterns, class Context>
+/// The blocks of a decoder, for one micro-batch, with their parameters where Layout says.
+template <class Model, class Patterns, class Context, class Layout = parameter_layout<Model>>
 class decoder_stack {
-    using layout_type = parameter_layout<Model>;
+    using layout_type = Layout;
     using memory = decoder_memory<Model, Patterns, typename Context::backend>;
     using weight = typename Model::template storage<role::weight>;
     using gradient = typename Model::template storage<role::parameter_gradient>;

@@ -69,7 +69,7 @@ template <configuration Config, class Backend>
 class decoder_pass {
     using patterns = attention_of<Config>;
     using memory_type = decoder_memory<model_of_config<Config>, patterns, Backend>;
-    using layout_type = parameter_layout<model_of_config<Config>>;
+    using layout_type = parameters_of_config<Config>;
     static constexpr stack_arguments<patterns> no_stack_arguments{};
 
 public:
@@ -99,7 +99,7 @@ public:
 private:
     using embedding = embedding_layer<model>;
     using head = head_layer<model>;
-    using stack_type = decoder_stack<model, patterns, context_type>;
+    using stack_type = decoder_stack<model, patterns, context_type, layout_type>;
 
     template <class F>
     auto with_context(const placed_batch& batch, bool training, F&& f) const;

@@ -72,6 +72,8 @@ struct phase_list {
     static consteval bool check() { return check_config<Run>(); }
     template <class Model>
     static constexpr bool all_of = std::is_same_v<Model, model_of_config<Run>>;
+    template <class Update>
+    static constexpr bool all_update = std::is_same_v<Update, update_of<Run>>;
     /// What to say when the phase that needs most does not fit.
     template <class Backend>
     static std::string advice(bytes room) {
@@ -96,6 +98,8 @@ struct phase_list<phases<First, Rest...>> {
     static consteval bool check() { return check_config<First>() && (check_config<Rest>() && ...); }
     template <class Model>
     static constexpr bool all_of = (std::is_same_v<Model, model_of_config<Rest>> && ...);
+    template <class Update>
+    static constexpr bool all_update = (std::is_same_v<Update, update_of<Rest>> && ...);
     template <class Backend>
     static std::string advice(bytes room) {
         constexpr bytes peaks[] = {plan<First, Backend>.peak(), plan<Rest, Backend>.peak()...};
@@ -141,6 +145,11 @@ public:
     static_assert(list::template all_of<model>,
                   "the phases of a run share one parameter store: they may differ in context, attention, batch and checkpoint, "
                   "but not in precision nor in any other number of their shape (nor in context when positions are learned)");
+    /// How the optimizer's state is stored.
+    using update_type = update_of<first_phase>;
+    static_assert(list::template all_update<update_type>,
+                  "the phases of a run share one parameter store: they must have the same config.update, or none of them one");
+    using store_type = parameter_store<model, update_type>;
 
     /// Bytes of the arena: the largest peak of the phases.
     static constexpr bytes memory_needed = list::template most<peak>;
@@ -194,7 +203,7 @@ public:
         set_arguments_of_first_phase(arguments);
     }
 
-    [[nodiscard]] parameter_store<model>& store() { return store_; }
+    [[nodiscard]] store_type& store() { return store_; }
     /// Waits for the steps under way. What is changed here counts from the next step on.
     [[nodiscard]] run_state& state();
     [[nodiscard]] const adamw& optimizer() const { return optimizer_; }
@@ -213,7 +222,7 @@ public:
     [[nodiscard]] step_report report_of(index step);
 
 private:
-    using layout_type = parameter_layout<model>;
+    using layout_type = typename store_type::layout_type;
     using ops_type = typename Backend::ops;
 
     /// A step that was submitted: what the host knows of it, and what is on its way.
@@ -260,7 +269,7 @@ private:
     std::unique_ptr<typename Backend::runtime> runtime_;
     arena memory_;
     held_region state_region_, request_region_;
-    parameter_store<model> store_;
+    store_type store_;
     adamw optimizer_;
     clip_by_global_norm clip_;
     run_state state_;

@@ -219,8 +219,7 @@ void trainer<Run, Backend>::update() {
     ops_type ops(*runtime_, workspace.data(), &state->bad);
     ops.sum_of_squares(store_.gradients(), &state->squares);
     runtime_->once(conclude_step{state, optimizer_, optimizer_.weight_decay, clip_.limit});
-    ops.adamw(store_.masters(), store_.weights(), store_.gradients(), store_.first_moments(), store_.second_moments(), store_.decays().data(),
-              state->scalars, &state->apply);
+    ops.update(store_.run(), state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
 }
 
 template <class Run, class Backend>

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the optimizer keeps of each parameter between two updates, and in which format. A configuration may say so:
+//
+//     static constexpr auto update = ls::moments<ls::eight_bit>.without_masters().by_bucket();
+//
+//   ls::moments<F>        the two moments of AdamW: float, ls::bf16 (rounded stochastically) or ls::eight_bit (precision/eight_bit.hpp)
+//   .without_masters()    the weights in bf16 are the only copy of the parameters; an update rounds them stochastically
+//   .by_bucket()          gradients of one bucket at a time: a block's are used as soon as its backward has made them
+//
+// Without it moments and masters are the precision policy's. Bytes a parameter under mixed<bf16>, of weight, master, gradient and
+// moments: 2 + 4 + 4 + 8 = 18 by default, 14 without masters, 10 with moments in bf16, 8.03 in eight bits, 4.03 and one bucket's
+// gradients by bucket. What each costs in accuracy: docs/memory.md.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include <longspan/core/types.hpp>
+#include <longspan/precision/eight_bit.hpp>
+#include <longspan/precision/policy.hpp>
+
+namespace longspan {
+
+/// Moment: what moments are stored as; void: as the precision policy says.
+template <class Moment = void, bool Masters = true, bool ByBucket = false>
+struct update_storage {
+    static constexpr bool known =
+        std::is_void_v<Moment> || std::same_as<Moment, float> || std::same_as<Moment, bf16> || std::same_as<Moment, eight_bit>;
+    static_assert(known, "moments<F>: moments are stored as float, ls::bf16 or ls::eight_bit");
+
+    static constexpr bool masters = Masters, in_buckets = ByBucket;
+    /// The format of the moments under a precision policy.
+    template <class Precision>
+    using moment = std::conditional_t<std::is_void_v<Moment>, storage_of<Precision, role::moment>, Moment>;
+    /// Whether a float master stands beside each weight.
+    template <class Precision>
+    static constexpr bool has_master = Masters && Precision::has_master;
+    /// Whether this is what the precision policy alone would keep.
+    template <class Precision>
+    static constexpr bool usual = std::floating_point<moment<Precision>> && has_master<Precision> == Precision::has_master;
+    /// Elements from one bucket's start to the next are a multiple of this, so that no block of 256 lies in two.
+    static constexpr index bucket_alignment = std::same_as<Moment, eight_bit> ? eight_bit::block : 128;
+    static constexpr const char* moments_name = [] {
+        if constexpr (std::same_as<Moment, eight_bit>) return eight_bit::name;
+        else if constexpr (!std::is_void_v<Moment>) return format<Moment>::name;
+        else return "usual";
+    }();
+
+    /// The same with the weights as the only copy of the parameters.
+    [[nodiscard]] static consteval update_storage<Moment, false, ByBucket> without_masters() { return {}; }
+    /// The same with gradients that are used and forgotten bucket by bucket. There is no global norm to clip by then, and a step has
+    /// one micro-batch.
+    [[nodiscard]] static consteval update_storage<Moment, Masters, true> by_bucket() { return {}; }
+
+    friend constexpr bool operator==(update_storage, update_storage) = default;
+};
+
+template <class F>
+inline constexpr update_storage<F> moments{};
+/// What the precision policy says.
+inline constexpr update_storage<> usual_update{};
+
+template <class T>
+inline constexpr bool is_update_storage = false;
+template <class Moment, bool Masters, bool ByBucket>
+inline constexpr bool is_update_storage<update_storage<Moment, Masters, ByBucket>> = true;
+
+/// Says no in a sentence where the two make no sense together.
+template <class Update, class Precision>
+[[nodiscard]] consteval bool check_update() {
+    constexpr bool in_bf16 = std::same_as<storage_of<Precision, role::weight>, bf16>;
+    constexpr bool stochastic = Update::masters || in_bf16;
+    static_assert(stochastic, "config.update: without_masters() rounds bf16 weights stochastically; it goes with ls::mixed<ls::bf16>. Under ls::fp32, "
+                              "ls::tf32 and ls::fp64 a weight is its own master already, and fp16 weights need one");
+    constexpr bool doubles = std::same_as<storage_of<Precision, role::moment>, double>;
+    constexpr bool alike = !doubles || std::same_as<typename Update::template moment<Precision>, double>;
+    static_assert(alike, "config.update: under ls::fp64 everything is double, the moments too; leave config.update out, or take ls::usual_update");
+    constexpr bool scaled = Update::in_buckets && Precision::needs_loss_scale;
+    static_assert(!scaled, "config.update: by_bucket() stops the run at the first gradient that is not finite, and under ls::mixed<ls::fp16> some "
+                           "are, to find the loss scale; it goes with the other precisions");
+    return true;
+}
+
+}  // namespace longspan
