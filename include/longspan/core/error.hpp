@@ -36,6 +36,11 @@ struct write_failed : error {
     using error::error;
 };
 
+/// A run cannot go on from where it is: a gradient was not finite when parts of an update were done. Its last snapshot stands.
+struct run_stopped : error {
+    using error::error;
+};
+
 /// A plan needs more bytes than it was given.
 struct out_of_memory : error {
     using error::error;

@@ -12,6 +12,7 @@
 #include <longspan/checkpoint/policy.hpp>
 #include <longspan/layer/block.hpp>
 #include <longspan/layer/head.hpp>
+#include <longspan/model/gradient_room.hpp>
 #include <longspan/model/parameter_layout.hpp>
 #include <longspan/pattern/stack.hpp>
 
@@ -78,21 +79,21 @@ struct decoder_memory {
     }
 };
 
-/// The blocks of a decoder, for one micro-batch, with their parameters where Layout says.
-template <class Model, class Patterns, class Context, class Layout = parameter_layout<Model>>
+/// The blocks of a decoder, for one micro-batch, with their parameters where Layout says and their gradients where Gradients does.
+template <class Model, class Patterns, class Context, class Layout = parameter_layout<Model>,
+          class Gradients = whole_gradients<Layout, typename Model::template storage<role::parameter_gradient>>>
 class decoder_stack {
     using layout_type = Layout;
     using memory = decoder_memory<Model, Patterns, typename Context::backend>;
     using weight = typename Model::template storage<role::weight>;
-    using gradient = typename Model::template storage<role::parameter_gradient>;
 
 public:
     static constexpr index blocks = Model::shape.layers;
     using stream = tensors<typename Model::precision, typename memory::stream_table>;
     using saved = typename block_tables<Model>::saved;
 
-    /// `weights` and `gradients` are whole stores; gradients and dx may be absent for a forward alone.
-    decoder_stack(Context& context, const weight* weights, gradient* gradients, const stack_arguments<Patterns>& arguments,
+    /// `weights` is a whole store; gradients and dx may be absent for a forward alone.
+    decoder_stack(Context& context, const weight* weights, Gradients gradients, const stack_arguments<Patterns>& arguments,
                   typename Model::template view<role::gradient> dx)
         : context_(context), weights_(weights), gradients_(gradients), arguments_(arguments), dx_(dx) {}
 
@@ -113,9 +114,10 @@ public:
     void backward(index b, stream& x, saved& kept) {
         at(b, [&]<std::size_t I>() {
             using block = decoder_block<Model, pattern_at<Patterns, static_cast<index>(I)>>;
-            block::backward(context_, b, weights_ + layout_type::block_offset(b), gradients_ + layout_type::block_offset(b),
-                            std::get<I>(arguments_), view(x), kept, dx_);
+            block::backward(context_, b, weights_ + layout_type::block_offset(b), gradients_.begin(context_.ops, b + 1), std::get<I>(arguments_),
+                            view(x), kept, dx_);
         });
+        gradients_.end(context_.ops, b + 1);
     }
 
 private:
@@ -131,7 +133,7 @@ private:
 
     Context& context_;
     const weight* weights_;
-    gradient* gradients_;
+    Gradients gradients_;
     const stack_arguments<Patterns>& arguments_;
     typename Model::template view<role::gradient> dx_;
 };

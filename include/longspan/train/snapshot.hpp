@@ -40,6 +40,7 @@ concept saved_trainer = requires(T& trainer) {
     { trainer.optimizer() } -> std::convertible_to<adamw>;
     { trainer.clip() } -> std::convertible_to<clip_by_global_norm>;
     trainer.refresh_weights();
+    { trainer.stopped() } -> std::convertible_to<std::string>;
 };
 
 /// Everything that shapes the parameters or what the model computes of them, as lines: "width=256", ..., "precision=float",

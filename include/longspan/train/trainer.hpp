@@ -7,6 +7,8 @@
 //     ls::trainer<config> trainer{ls::seed{42}};
 //     for (const auto& batch : ls::batches<config>(source)) std::cout << trainer.step(batch) << '\n';
 //
+// Where config.update says by_bucket(), gradients are used as the backward makes them, and the last two happen bucket by bucket.
+//
 // A run of several phases is `ls::trainer<ls::phases<short_config, long_config>>` and `trainer.step<long_config>(batch)`: one
 // parameter store, one step count, and the arena of the hungriest phase.
 #pragma once
@@ -35,6 +37,7 @@
 #include <longspan/model/pass.hpp>
 #include <longspan/model/plan.hpp>
 #include <longspan/optim/adamw.hpp>
+#include <longspan/optim/bucket_step.hpp>
 #include <longspan/optim/clip.hpp>
 #include <longspan/optim/loss_scale.hpp>
 #include <longspan/optim/schedule.hpp>
@@ -156,15 +159,20 @@ public:
     /// Reports that wait to be asked for; the oldest is given up when there are more.
     static constexpr index most_pending = 8;
 
+    /// There is no global norm to clip by where gradients are used bucket by bucket.
+    static constexpr clip_by_global_norm usual_clip = update_type::in_buckets ? clip_by_global_norm{no_clip} : clip_by_global_norm{};
+
     /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much, before anything is allocated
     /// where the backend can tell, with the plan's table and the nearest budget that fits.
-    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {});
+    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = usual_clip);
     trainer(const trainer&) = delete;
     trainer& operator=(const trainer&) = delete;
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. Waits.
+    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. By bucket, a gradient
+    /// that is not finite may be met when parts of the update are done: run_stopped names the bucket, and so does every later step until
+    /// a snapshot is loaded. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
@@ -216,8 +224,10 @@ public:
     /// Between the store, in whichever memory it lies, and the caller's. Wait.
     void copy_out(std::span<const std::byte> from, std::byte* to);
     void copy_in(std::span<const std::byte> from, std::byte* to);
-    /// After the masters were written from outside (a snapshot): rounds them into the weights.
+    /// After the masters were written from outside (a snapshot): rounds them into the weights. A run that had stopped may go on.
     void refresh_weights();
+    /// Empty, or why the run cannot go on from its parameters.
+    [[nodiscard]] const std::string& stopped() const { return stopped_; }
     /// Waits for a step under way and all before it.
     [[nodiscard]] step_report report_of(index step);
 
@@ -261,6 +271,8 @@ private:
     step_state begin_alone();
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
+    template <class Ops>
+    void update_bucket(const Ops& ops, index bucket);
     void settle(index step);
     [[nodiscard]] std::string first_not_finite();
     void initialise();
@@ -280,6 +292,7 @@ private:
     std::array<pass_marks, 2 + 4 * list::count> passes_{};  ///< of work that is a pass, its phases'
     stack_arguments<attention_of<first_phase>> arguments_{};
     bool arguments_set_ = false;
+    std::string stopped_;
 };
 
 }  // namespace longspan

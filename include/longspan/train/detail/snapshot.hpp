@@ -231,6 +231,7 @@ template <saved_trainer Trainer>
 bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state& data, const description& run) {
     snapshot_writer file(describe_model<typename Trainer::first_phase>(), detail::whole_run(trainer, run));
     const run_state& state = trainer.state();
+    expects<run_stopped>(trainer.stopped().empty(), [&] { return trainer.stopped(); });
     file.set("seed", state.seed).set("steps", state.steps).set("updates", state.updates).set("tokens", state.tokens);
     file.set("loss_scale", state.scale.value).set("loss_scale.good_steps", state.scale.good_steps);
     file.set("loss_scale.dynamic", state.scale.dynamic);

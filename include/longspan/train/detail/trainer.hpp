@@ -19,6 +19,10 @@ trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm c
       store_(memory_), optimizer_(optimizer), clip_(clip) {
     optimizer_.check();
     clip_.check();
+    expects(!update_type::in_buckets || clip_.limit == no_clip, [&] {
+        return "config.update says by_bucket(), which knows no global norm to clip by: expected ls::clip_by_global_norm{ls::no_clip}, got a limit of " +
+               detail::number(clip_.limit);
+    });
     state_.seed = from.value;
     initialise();
 }
@@ -91,6 +95,7 @@ void trainer<Run, Backend>::initialise() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::refresh_weights() {
+    stopped_.clear();
     if constexpr (store_type::has_master) ops_type(*runtime_).round(store_.masters(), store_.weights());
 }
 

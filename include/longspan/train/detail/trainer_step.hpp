@@ -44,8 +44,13 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
-    passes_[work_of<Phase>(task::accumulate, weighted)] =
-        pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
+    pass_marks& marks = passes_[work_of<Phase>(task::accumulate, weighted)];
+    if constexpr (update_type::in_buckets) {
+        marks = pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradients().data(),
+                                            [this](const auto& ops, index bucket) { update_bucket(ops, bucket); });
+    } else {
+        marks = pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
+    }
 }
 
 template <class Run, class Backend>
@@ -67,6 +72,9 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<double> token_losses) {
+    expects(!update_type::in_buckets, [] {
+        return std::string("accumulate_gradients: config.update says by_bucket(), so no gradients are kept that could add up");
+    });
     check_batch<Phase>(batch, true);
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
@@ -148,6 +156,10 @@ template <class Phase>
 pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<const token_batch> micro_batches, double learning_rate) {
     for (const token_batch& batch : micro_batches) check_batch<Phase>(batch, true);
     check_learning_rate(learning_rate);
+    expects<run_stopped>(stopped_.empty(), [&] { return stopped_; });
+    expects(!update_type::in_buckets || micro_batches.size() <= 1, [&] {
+        return "config.update says by_bucket(), so a step has one micro-batch; got " + std::to_string(micro_batches.size());
+    });
     if (submitted_ - settled_ == most_pending) settle(settled_ + 1);
 
     record& made = records_[static_cast<std::size_t>(submitted_ % most_pending)];
@@ -162,8 +174,12 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
     step_state* const state = state_region_.as<step_state>();
     runtime_->send(request(learning_rate, weight), request_region_.as<step_request>());
     replay<Phase>(task::begin, false, true, [&] {
-        runtime_->once(begin_step{state, request_region_.as<step_request>()});
-        ops_type(*runtime_).zero(store_.gradients());
+        if constexpr (update_type::in_buckets) {
+            runtime_->once(begin_bucket_step{state, request_region_.as<step_request>(), optimizer_, optimizer_.weight_decay});
+        } else {
+            runtime_->once(begin_step{state, request_region_.as<step_request>()});
+            ops_type(*runtime_).zero(store_.gradients());
+        }
     });
     for (const token_batch& batch : micro_batches) {
         with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
@@ -214,12 +230,24 @@ step_report trainer<Run, Backend>::step(const token_batch& batch) {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::update() {
-    held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     step_state* const state = state_region_.as<step_state>();
+    if constexpr (update_type::in_buckets) return runtime_->once(conclude_bucket_step{state});
+    held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     ops_type ops(*runtime_, workspace.data(), &state->bad);
     ops.sum_of_squares(store_.gradients(), &state->squares);
     runtime_->once(conclude_step{state, optimizer_, optimizer_.weight_decay, clip_.limit});
     ops.update(store_.run(), state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Ops>
+void trainer<Run, Backend>::update_bucket(const Ops& ops, index bucket) {
+    step_state* const state = state_region_.as<step_state>();
+    const auto run = store_.bucket_run(bucket);
+    ops.sum_of_squares(std::span(run.gradients, static_cast<std::size_t>(run.size)), &state->norm);
+    runtime_->once(judge_bucket{state, bucket});
+    ops.update(run, state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
 }
 
 template <class Run, class Backend>
@@ -231,6 +259,7 @@ step_report trainer<Run, Backend>::report_of(index step) {
     });
     const record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
     detail::expect_good_ids(made.state.get());
+    expects<run_stopped>(!update_type::in_buckets || made.state.get().not_finite < 0, [&] { return made.report.refused; });
     return made.report;
 }
 
@@ -254,6 +283,15 @@ void trainer<Run, Backend>::settle(index step) {
     report.loss = s.losses.loss / s.target_weight;
     report.gradient_norm = s.norm;
     if (s.apply != 0) return;
+    if (update_type::in_buckets && s.not_finite >= 0) {
+        if (stopped_.empty()) {
+            stopped_ = "step " + std::to_string(report.step) + ": the gradient of " + layout_type::bucket_name(s.not_finite) +
+                       " is not finite. The buckets before it in the backward are updated, it and those behind it are not: the run cannot go on "
+                       "from these parameters, and its last snapshot stands";
+        }
+        report.refused = stopped_;
+        return;
+    }
     report.refused = std::isfinite(s.losses.loss) ? "" : "the loss is not finite: ";
     report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
 }
@@ -281,9 +319,12 @@ std::string trainer<Run, Backend>::first_not_finite() {
             return what + place.name() + " is not finite at element " + std::to_string(at);
         };
         if (const index at = first(store_.weights()); at >= 0 && weight.empty()) weight = sentence("the weight ", at);
-        if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
+        if constexpr (!update_type::in_buckets) {
+            if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
+        }
     });
     if (!weight.empty()) return weight;
+    if (update_type::in_buckets) return "every weight is finite";
     return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
 }
 
