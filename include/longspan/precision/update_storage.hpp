@@ -6,7 +6,9 @@
 //
 //   ls::moments<F>        the two moments of AdamW: float, ls::bf16 (rounded stochastically) or ls::eight_bit (precision/eight_bit.hpp)
 //   .without_masters()    the weights in bf16 are the only copy of the parameters; an update rounds them stochastically
-//   .by_bucket()          gradients of one bucket at a time: a block's are used as soon as its backward has made them
+//   .by_bucket()          gradients of one bucket at a time: a block's are used as soon as its backward has made them. There is no global
+//                         norm to clip by then, a step has one micro-batch, and a gradient that is not finite stops the run
+//   .with_norm()          behind by_bucket(): forward and backward run twice, first for the global norm, then for the update
 //
 // Without it moments and masters are the precision policy's. Bytes a parameter under mixed<bf16>, of weight, master, gradient and
 // moments: 2 + 4 + 4 + 8 = 18 by default, 14 without masters, 10 with moments in bf16, 8.03 in eight bits, 4.03 and one bucket's
@@ -22,14 +24,19 @@
 
 namespace longspan {
 
+/// What becomes of gradients: summed up in a store of their own, or used bucket by bucket.
+enum class gradient_use : unsigned char { whole, by_bucket, by_bucket_twice };
+
 /// Moment: what moments are stored as; void: as the precision policy says.
-template <class Moment = void, bool Masters = true, bool ByBucket = false>
+template <class Moment = void, bool Masters = true, gradient_use Use = gradient_use::whole>
 struct update_storage {
     static constexpr bool known =
         std::is_void_v<Moment> || std::same_as<Moment, float> || std::same_as<Moment, bf16> || std::same_as<Moment, eight_bit>;
     static_assert(known, "moments<F>: moments are stored as float, ls::bf16 or ls::eight_bit");
 
-    static constexpr bool masters = Masters, in_buckets = ByBucket;
+    static constexpr bool masters = Masters;
+    static constexpr bool in_buckets = Use != gradient_use::whole, twice = Use == gradient_use::by_bucket_twice;
+    static constexpr bool knows_norm = !in_buckets || twice;  ///< before the first parameter changes
     /// The format of the moments under a precision policy.
     template <class Precision>
     using moment = std::conditional_t<std::is_void_v<Moment>, storage_of<Precision, role::moment>, Moment>;
@@ -48,10 +55,14 @@ struct update_storage {
     }();
 
     /// The same with the weights as the only copy of the parameters.
-    [[nodiscard]] static consteval update_storage<Moment, false, ByBucket> without_masters() { return {}; }
-    /// The same with gradients that are used and forgotten bucket by bucket. There is no global norm to clip by then, and a step has
-    /// one micro-batch.
-    [[nodiscard]] static consteval update_storage<Moment, Masters, true> by_bucket() { return {}; }
+    [[nodiscard]] static consteval update_storage<Moment, false, Use> without_masters() { return {}; }
+    /// The same with gradients that are used and forgotten bucket by bucket.
+    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::by_bucket> by_bucket() { return {}; }
+    /// The same with every pass made twice, so that the global norm is known before the first parameter changes.
+    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::by_bucket_twice> with_norm() {
+        static_assert(in_buckets, "with_norm(): behind by_bucket(); gradients that are kept whole have their norm anyway");
+        return {};
+    }
 
     friend constexpr bool operator==(update_storage, update_storage) = default;
 };
@@ -63,8 +74,8 @@ inline constexpr update_storage<> usual_update{};
 
 template <class T>
 inline constexpr bool is_update_storage = false;
-template <class Moment, bool Masters, bool ByBucket>
-inline constexpr bool is_update_storage<update_storage<Moment, Masters, ByBucket>> = true;
+template <class Moment, bool Masters, gradient_use Use>
+inline constexpr bool is_update_storage<update_storage<Moment, Masters, Use>> = true;
 
 /// Says no in a sentence where the two make no sense together.
 template <class Update, class Precision>
@@ -76,9 +87,9 @@ template <class Update, class Precision>
     constexpr bool doubles = std::same_as<storage_of<Precision, role::moment>, double>;
     constexpr bool alike = !doubles || std::same_as<typename Update::template moment<Precision>, double>;
     static_assert(alike, "config.update: under ls::fp64 everything is double, the moments too; leave config.update out, or take ls::usual_update");
-    constexpr bool scaled = Update::in_buckets && Precision::needs_loss_scale;
+    constexpr bool scaled = !Update::knows_norm && Precision::needs_loss_scale;
     static_assert(!scaled, "config.update: by_bucket() stops the run at the first gradient that is not finite, and under ls::mixed<ls::fp16> some "
-                           "are, to find the loss scale; it goes with the other precisions");
+                           "are, to find the loss scale; take by_bucket().with_norm(), or another precision");
     return true;
 }
 

@@ -160,7 +160,7 @@ public:
     static constexpr index most_pending = 8;
 
     /// There is no global norm to clip by where gradients are used bucket by bucket.
-    static constexpr clip_by_global_norm usual_clip = update_type::in_buckets ? clip_by_global_norm{no_clip} : clip_by_global_norm{};
+    static constexpr clip_by_global_norm usual_clip = update_type::knows_norm ? clip_by_global_norm{} : clip_by_global_norm{no_clip};
 
     /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much, before anything is allocated
     /// where the backend can tell, with the plan's table and the nearest budget that fits.
@@ -271,10 +271,14 @@ private:
     step_state begin_alone();
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
+    /// When a bucket's gradients are complete.
+    template <class Ops>
+    void measure_squares(const Ops& ops, index bucket);
     template <class Ops>
     void update_bucket(const Ops& ops, index bucket);
     void settle(index step);
-    [[nodiscard]] std::string first_not_finite();
+    /// `bucket`: whose gradient was found not to be finite, or −1; where they are kept whole they are searched.
+    [[nodiscard]] std::string first_not_finite(index bucket);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 

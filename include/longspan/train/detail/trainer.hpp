@@ -19,9 +19,9 @@ trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm c
       store_(memory_), optimizer_(optimizer), clip_(clip) {
     optimizer_.check();
     clip_.check();
-    expects(!update_type::in_buckets || clip_.limit == no_clip, [&] {
+    expects(update_type::knows_norm || clip_.limit == no_clip, [&] {
         return "config.update says by_bucket(), which knows no global norm to clip by: expected ls::clip_by_global_norm{ls::no_clip}, got a limit of " +
-               detail::number(clip_.limit);
+               detail::number(clip_.limit) + "; or take .by_bucket().with_norm()";
     });
     state_.seed = from.value;
     initialise();

@@ -46,8 +46,16 @@ template <class Phase>
 void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
     pass_marks& marks = passes_[work_of<Phase>(task::accumulate, weighted)];
     if constexpr (update_type::in_buckets) {
-        marks = pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradients().data(),
-                                            [this](const auto& ops, index bucket) { update_bucket(ops, bucket); });
+        step_state* const state = state_region_.as<step_state>();
+        const auto each = [&](auto use) { return pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradients().data(), use); };
+        if constexpr (update_type::twice) {
+            (void)each([this, state](const auto& ops, index bucket) {
+                measure_squares(ops, bucket);
+                runtime_->once(measure_bucket{state, bucket});
+            });
+            runtime_->once(weigh_buckets{{state, optimizer_, optimizer_.weight_decay, clip_.limit}});
+        }
+        marks = each([this](const auto& ops, index bucket) { update_bucket(ops, bucket); });
     } else {
         marks = pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
     }
@@ -174,10 +182,13 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
     step_state* const state = state_region_.as<step_state>();
     runtime_->send(request(learning_rate, weight), request_region_.as<step_request>());
     replay<Phase>(task::begin, false, true, [&] {
-        if constexpr (update_type::in_buckets) {
-            runtime_->once(begin_bucket_step{state, request_region_.as<step_request>(), optimizer_, optimizer_.weight_decay});
+        const step_request* const asked = request_region_.as<step_request>();
+        if constexpr (!update_type::knows_norm) {
+            runtime_->once(begin_bucket_step{state, asked, optimizer_, optimizer_.weight_decay});
+        } else if constexpr (update_type::twice) {
+            runtime_->once(begin_first_pass{state, asked});
         } else {
-            runtime_->once(begin_step{state, request_region_.as<step_request>()});
+            runtime_->once(begin_step{state, asked});
             ops_type(*runtime_).zero(store_.gradients());
         }
     });
@@ -231,6 +242,7 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::update() {
     step_state* const state = state_region_.as<step_state>();
+    if constexpr (update_type::twice) return runtime_->once(conclude_second_pass{state});
     if constexpr (update_type::in_buckets) return runtime_->once(conclude_bucket_step{state});
     held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     ops_type ops(*runtime_, workspace.data(), &state->bad);
@@ -242,12 +254,21 @@ void trainer<Run, Backend>::update() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Ops>
+void trainer<Run, Backend>::measure_squares(const Ops& ops, index bucket) {
+    const auto run = store_.bucket_run(bucket);
+    ops.sum_of_squares(std::span(run.gradients, static_cast<std::size_t>(run.size)), &state_region_.as<step_state>()->norm);
+}
+
+template <class Run, class Backend>
+    requires(detail::phase_list<Run>::check())
+template <class Ops>
 void trainer<Run, Backend>::update_bucket(const Ops& ops, index bucket) {
     step_state* const state = state_region_.as<step_state>();
-    const auto run = store_.bucket_run(bucket);
-    ops.sum_of_squares(std::span(run.gradients, static_cast<std::size_t>(run.size)), &state->norm);
-    runtime_->once(judge_bucket{state, bucket});
-    ops.update(run, state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
+    if constexpr (!update_type::knows_norm) {
+        measure_squares(ops, bucket);
+        runtime_->once(judge_bucket{state, bucket});
+    }
+    ops.update(store_.bucket_run(bucket), state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
 }
 
 template <class Run, class Backend>
@@ -259,7 +280,7 @@ step_report trainer<Run, Backend>::report_of(index step) {
     });
     const record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
     detail::expect_good_ids(made.state.get());
-    expects<run_stopped>(!update_type::in_buckets || made.state.get().not_finite < 0, [&] { return made.report.refused; });
+    expects<run_stopped>(update_type::knows_norm || made.state.get().not_finite < 0, [&] { return made.report.refused; });
     return made.report;
 }
 
@@ -283,7 +304,7 @@ void trainer<Run, Backend>::settle(index step) {
     report.loss = s.losses.loss / s.target_weight;
     report.gradient_norm = s.norm;
     if (s.apply != 0) return;
-    if (update_type::in_buckets && s.not_finite >= 0) {
+    if (!update_type::knows_norm && s.not_finite >= 0) {
         if (stopped_.empty()) {
             stopped_ = "step " + std::to_string(report.step) + ": the gradient of " + layout_type::bucket_name(s.not_finite) +
                        " is not finite. The buckets before it in the backward are updated, it and those behind it are not: the run cannot go on "
@@ -293,7 +314,7 @@ void trainer<Run, Backend>::settle(index step) {
         return;
     }
     report.refused = std::isfinite(s.losses.loss) ? "" : "the loss is not finite: ";
-    report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
+    report.refused += step == submitted_ ? first_not_finite(s.not_finite) : "a later step has begun, so no tensor can be named";
 }
 
 template <class Run, class Backend>
@@ -305,7 +326,7 @@ run_state& trainer<Run, Backend>::state() {
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
-std::string trainer<Run, Backend>::first_not_finite() {
+std::string trainer<Run, Backend>::first_not_finite(index bucket) {
     // A weight comes before all that is computed from it. Gradients come to be from the head down, so of those the last in the
     // store was first in time.
     std::string weight, gradient;
@@ -324,7 +345,7 @@ std::string trainer<Run, Backend>::first_not_finite() {
         }
     });
     if (!weight.empty()) return weight;
-    if (update_type::in_buckets) return "every weight is finite";
+    if (update_type::in_buckets) return bucket < 0 ? "every weight is finite" : "the gradient of " + layout_type::bucket_name(bucket) + " is not finite";
     return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
 }
 
