@@ -84,14 +84,19 @@ inline constexpr auto plan = detail::make_plan<Config, Backend>();
 template <configuration Config>
 inline constexpr index parameter_count = parameters_of_config<Config>::count;
 
-/// Floating-point operations of the dense products of one training step, per token: forward, and twice that backward. What a
-/// policy recomputes and attention's own products (which depend on the documents) are not counted.
+/// Forward and backward passes that a step makes of each micro-batch.
+template <configuration Config>
+inline constexpr index passes_of_step = update_of<Config>::twice ? 2 : 1;
+
+/// Floating-point operations of the dense products of one training step, per token: forward, and twice that backward, in every pass. What
+/// a policy recomputes and attention's own products (which depend on the documents) are not counted.
 template <configuration Config>
 inline constexpr double dense_flops_per_token = [] {
     using model = model_of_config<Config>;
     const double block = attention_layer<model, pattern_at<attention_of<Config>, 0>>::products() + mlp_layer<model>::products();
-    return 3.0 * (static_cast<double>(model::shape.layers) * block +
-                  2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
+    constexpr double each = 3.0 * static_cast<double>(passes_of_step<Config>);
+    return each * (static_cast<double>(model::shape.layers) * block +
+                   2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
 }();
 
 }  // namespace longspan
