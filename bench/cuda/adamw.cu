@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The update between two steps: AdamW over a store with a bf16 copy (30 bytes a parameter), or with narrow state (12 to 16), the sum of squares of its gradients, the
-// search for values that are not finite, and what fills a store.
+// The update between two steps: AdamW over a store with a bf16 copy (30 bytes a parameter) or with narrow state (12 to 16), the sum of
+// squares of its gradients, the search for values that are not finite, and what fills a store.
 #include <longspan/cuda/adamw.cuh>
 #include <longspan/cuda/fill.cuh>
 #include <longspan/cuda/narrow_adamw.cuh>

@@ -29,6 +29,8 @@ using least = with<moments<eight_bit>.without_masters()>;
 using passing = with<moments<eight_bit>.without_masters().by_bucket()>;
 using twice = with<moments<eight_bit>.without_masters().by_bucket().with_norm()>;
 
+using gradients_too = with<moments<eight_bit>.without_masters().bf16_gradients()>;
+
 /// Everything that training keeps, as bytes.
 template <class Trainer>
 std::vector<std::byte> kept_by(Trainer& t) {
@@ -107,6 +109,8 @@ TEST_CASE("narrow update: bytes a parameter are those that are said") {
     CHECK(of(parameters_of_config<least>::memory().peak(1)) == doctest::Approx((8 + 2.0 / 64 + groups) * longer));
     CHECK(of(parameters_of_config<passing>::memory().peak(1)) ==
           doctest::Approx((4 + 2.0 / 64 + groups) * longer + 4 * of(parameters_of_config<passing>::gradient_size)));
+    CHECK(of(parameters_of_config<gradients_too>::memory().peak(1)) ==
+          doctest::Approx((6 + 2.0 / 64 + groups) * longer + 4 * of(parameters_of_config<passing>::gradient_size)));
 }
 
 TEST_CASE("narrow update: by bucket, in one pass or two, the bits of whole gradients; two passes clip") {
@@ -124,6 +128,26 @@ TEST_CASE("narrow update: by bucket, in one pass or two, the bits of whole gradi
         CHECK(ours.loss == doctest::Approx(theirs.loss).epsilon(1e-5));
         CHECK(ours.targets == theirs.targets);
     }
+}
+
+TEST_CASE("narrow update: sums of gradients in bf16 are those of every micro-batch in float, rounded and added; they make a norm") {
+    trainer<gradients_too> t{seed{3}};
+    trainer<least> floats{seed{3}};
+    const std::vector<token_batch> two{odd_batch(llama.vocabulary, 1), odd_batch(llama.vocabulary, 2)};
+    std::vector<bf16> expected(t.store().gradients().size(), bf16(0.0f));
+    for (const token_batch& batch : two) {
+        for (float& g : floats.store().gradients()) g = 0;
+        CHECK(floats.accumulate_gradients(batch) == t.accumulate_gradients(batch));
+        for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = bf16(static_cast<float>(expected[i]) + floats.store().gradients()[i]);
+    }
+    CHECK(std::memcmp(expected.data(), t.store().gradients().data(), 2 * expected.size()) == 0);
+    const step_report ours = t.step(std::span<const token_batch>(two)), theirs = floats.step(std::span<const token_batch>(two));
+    CHECK(ours.high_water == plan<gradients_too, host::cpu>.peak());
+    CHECK(ours.loss == theirs.loss);
+    CHECK(ours.gradient_norm == doctest::Approx(theirs.gradient_norm).epsilon(1e-3));
+    CHECK(t.step(two[0]).loss == doctest::Approx(floats.step(two[0]).loss).epsilon(1e-3));
+    t.store().part(t.store().weights(), "head.norm.weight")[1] = bf16(HUGE_VALF);
+    CHECK(t.step(two[0]).refused.find("the weight head.norm.weight is not finite at element 1") != std::string::npos);
 }
 
 TEST_CASE("narrow update: a step that is refused changes nothing") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// First values of parameters, and the rounded copy that a forward pass reads. Normals are the host's to the bit (core/normal.hpp):
+// First values of parameters, the rounded copy that a forward pass reads, and rounded sums. Normals are the host's to the bit (core/normal.hpp):
 // a run starts from the same parameters wherever it runs, and weights
 // that are the only copy from what masters would be rounded to.
 #pragma once
@@ -49,6 +49,23 @@ __global__ void round_kernel(const Master* masters, Weight* weights, index count
     }
 }
 
+template <class From, class To>
+__global__ void add_rounded_kernel(const From* from, To* to, index count) {
+    constexpr int n = 4;
+    for (index i = n * (blockIdx.x * index{fill_threads} + threadIdx.x); i < count; i += n * (gridDim.x * index{fill_threads})) {
+        if (i + n <= count) {
+            float added[n], sums[n];
+            read(from + i, added);
+            read(to + i, sums);
+#pragma unroll
+            for (int j = 0; j < n; ++j) sums[j] += added[j];
+            write(to + i, sums);
+        } else {
+            for (index j = i; j < count; ++j) to[j] = narrow<To>(widen(to[j]) + widen(from[j]));
+        }
+    }
+}
+
 /// Enough CTAs for `items` threads of work; more wait in line.
 [[nodiscard]] inline unsigned fill_grid(index items) {
     const index ctas = ceil_div(items, fill_threads);
@@ -90,6 +107,21 @@ void round(stream_ref stream, std::span<Master> masters, std::span<Weight> weigh
     const index count = static_cast<index>(masters.size());
     detail::round_kernel<<<detail::fill_grid(ceil_div(count, 4)), detail::fill_threads, 0, stream>>>(masters.data(), weights.data(), count);
     check_launch("round");
+}
+
+/// to += from, each sum to nearest even once; both start at multiples of 16 bytes.
+template <class From, class To>
+    requires std::is_same_v<std::remove_const_t<From>, float>
+void add_rounded(stream_ref stream, std::span<From> from, std::span<To> to) {
+    expects(from.size() == to.size(), [&] {
+        return "add_rounded: expected spans of one length, got " + std::to_string(from.size()) + " values and " + std::to_string(to.size()) + " sums";
+    });
+    if (from.empty()) return;
+    expect_pointer("add_rounded", "values", from.data(), 16);
+    expect_pointer("add_rounded", "sums", to.data(), 16);
+    const index count = static_cast<index>(from.size());
+    detail::add_rounded_kernel<<<detail::fill_grid(ceil_div(count, 4)), detail::fill_threads, 0, stream>>>(from.data(), to.data(), count);
+    check_launch("add_rounded");
 }
 
 }  // namespace longspan::cuda

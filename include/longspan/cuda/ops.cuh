@@ -193,6 +193,11 @@ public:
     void round(std::span<Master> masters, std::span<Weight> weights) const {
         cuda::round(stream_, masters, weights);
     }
+    /// to += from, rounded once.
+    template <class From, class To>
+    void add_rounded(std::span<From> from, std::span<To> to) const {
+        cuda::add_rounded(stream_, from, to);
+    }
     template <class T>
     void sum_of_squares(std::span<T> values, double* out) const {
         cuda::sum_of_squares(stream_, values, out, workspace_);
@@ -209,7 +214,7 @@ public:
     /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
     template <class Master, class Weight, class G, class Moment>
     void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source, const int* apply) const {
-        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment>) {
+        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment> || !std::is_floating_point_v<G>) {
             cuda::narrow_adamw(stream_, run, updates, source, apply);
         } else {
             const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };

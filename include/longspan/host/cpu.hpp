@@ -237,6 +237,13 @@ public:
             for (std::size_t i = begin; i < begin + count; ++i) weights[i] = from_compute<Weight>(masters[i]);
         });
     }
+    /// to += from, rounded once.
+    template <class From, class To>
+    static void add_rounded(std::span<From> from, std::span<To> to) {
+        for_chunks(from.size(), [&](std::size_t begin, std::size_t count) {
+            for (std::size_t i = begin; i < begin + count; ++i) to[i] = from_compute<To>(to_compute(to[i]) + from[i]);
+        });
+    }
     template <class T>
     static void sum_of_squares(std::span<T> values, double* out) {
         *out = host::sum_of_squares(values);
@@ -266,7 +273,7 @@ public:
     static void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
                        const int* apply) {
         if (*apply == 0) return;
-        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment>) {
+        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment> || !std::is_floating_point_v<G>) {
             narrow_adamw_step(run, updates, source.key());
         } else {
             const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };

@@ -65,15 +65,15 @@ struct parameter_layout {
         return bucket == 0 ? "embedding" : bucket <= layers ? "blocks." + std::to_string(bucket - 1) : "head";
     }
 
-    /// Where a bucket's gradients lie among those that are kept. By bucket all take the same place, but for a tied embedding, whose
+    /// Where a backward makes a bucket's gradients. In the room of one bucket all take the same place, but for a tied embedding, whose
     /// gradients begin with the head's and end with its own.
-    static constexpr index shared_gradients = Update::in_buckets && Model::shape.tied ? embedding_size : 0;
+    static constexpr index shared_gradients = Update::through_a_room && Model::shape.tied ? embedding_size : 0;
     [[nodiscard]] static constexpr index gradient_offset(index bucket) {
-        return !Update::in_buckets ? bucket_offset(bucket) : bucket == 0 ? 0 : shared_gradients;
+        return !Update::through_a_room ? bucket_offset(bucket) : bucket == 0 ? 0 : shared_gradients;
     }
-    /// Elements of the gradients that are kept.
+    /// Elements of the gradients that a backward makes: the whole store's, or the room's.
     static constexpr index gradient_size = [] {
-        if (!Update::in_buckets) return size;
+        if (!Update::through_a_room) return size;
         index most = 0;
         for (const index bucket : {index{0}, index{1}, layers + 1}) {
             const index end = gradient_offset(bucket) + bucket_size(bucket);
@@ -118,7 +118,8 @@ struct parameter_layout {
     [[nodiscard]] static constexpr layout memory() {
         layout result = together("parameters", region("weights", size * bytes_of<precision, role::weight>), region("decay groups", groups));
         if constexpr (has_master) result.add(region("master weights", size * bytes_of<precision, role::master>));
-        result.add(region(Update::in_buckets ? "gradients of a bucket" : "gradients", gradient_size * bytes_of<precision, role::parameter_gradient>));
+        if constexpr (Update::in_bf16) result.add(region("sums of gradients", size * bytes{sizeof(bf16)}));
+        result.add(region(Update::through_a_room ? "gradients of a bucket" : "gradients", gradient_size * bytes_of<precision, role::parameter_gradient>));
         for (const char* name : {"first moments", "second moments"}) {
             if constexpr (in_eight_bits) {
                 result.add(region(name, size));

@@ -29,6 +29,8 @@ public:
     static constexpr bool has_master = layout_type::has_master, in_eight_bits = layout_type::in_eight_bits;
     using master = std::conditional_t<has_master, typename Model::template storage<role::master>, weight>;
     using gradient = typename Model::template storage<role::parameter_gradient>;
+    /// What sums of gradients are stored as.
+    using gradient_sum = std::conditional_t<Update::in_bf16, bf16, gradient>;
     using moment = typename layout_type::moment;
     /// What a moment lies in memory as: its code, in eight bits.
     using stored_moment = std::conditional_t<in_eight_bits, std::uint8_t, moment>;
@@ -38,7 +40,8 @@ public:
         : weights_(memory, "weights", size * static_cast<bytes>(sizeof(weight))),
           decays_(memory, "decay groups", layout_type::groups),
           masters_(memory, "master weights", has_master ? size * static_cast<bytes>(sizeof(master)) : 0),
-          gradients_(memory, Update::in_buckets ? "gradients of a bucket" : "gradients", layout_type::gradient_size * static_cast<bytes>(sizeof(gradient))),
+          sums_(memory, "sums of gradients", Update::in_bf16 ? size * static_cast<bytes>(sizeof(gradient_sum)) : 0),
+          gradients_(memory, Update::through_a_room ? "gradients of a bucket" : "gradients", layout_type::gradient_size * static_cast<bytes>(sizeof(gradient))),
           first_(memory, "first moments", size * static_cast<bytes>(sizeof(stored_moment))),
           first_scales_(memory, "scales", scales * static_cast<bytes>(sizeof(float))),
           second_(memory, "second moments", size * static_cast<bytes>(sizeof(stored_moment))),
@@ -51,9 +54,18 @@ public:
         if constexpr (has_master) return span<master>(masters_);
         else return span<master>(weights_);
     }
-    /// Of the whole store, or of one bucket at a time (parameter_layout::gradient_offset).
-    [[nodiscard]] std::span<gradient> gradients() {
+    /// Sums over micro-batches, of the whole store; by bucket of one at a time.
+    [[nodiscard]] std::span<gradient_sum> gradients() {
+        if constexpr (Update::in_bf16) return span<gradient_sum>(sums_);
+        else return gradient_room();
+    }
+    /// Where a backward makes gradients (parameter_layout::gradient_offset).
+    [[nodiscard]] std::span<gradient> gradient_room() {
         return {gradients_.as<gradient>(), static_cast<std::size_t>(layout_type::gradient_size)};
+    }
+    /// One bucket's there.
+    [[nodiscard]] std::span<gradient> bucket_room(index bucket) {
+        return gradient_room().subspan(static_cast<std::size_t>(layout_type::gradient_offset(bucket)), static_cast<std::size_t>(layout_type::bucket_size(bucket)));
     }
     [[nodiscard]] std::span<stored_moment> first_moments() { return span<stored_moment>(first_); }
     [[nodiscard]] std::span<stored_moment> second_moments() { return span<stored_moment>(second_); }
@@ -62,9 +74,9 @@ public:
     [[nodiscard]] std::span<float> second_scales() { return {second_scales_.as<float>(), static_cast<std::size_t>(scales)}; }
 
     /// What an update reads and writes: of the whole store, or of one bucket.
-    [[nodiscard]] auto run() { return run_of(0, size, 0); }
+    [[nodiscard]] auto run() { return run_of(0, size, gradients().data()); }
     [[nodiscard]] auto bucket_run(index bucket) {
-        return run_of(layout_type::bucket_offset(bucket), layout_type::bucket_size(bucket), layout_type::gradient_offset(bucket));
+        return run_of(layout_type::bucket_offset(bucket), layout_type::bucket_size(bucket), bucket_room(bucket).data());
     }
 
     /// A byte for every 128 elements: which of them decay (parameter_layout::mark_decay).
@@ -88,13 +100,14 @@ private:
         return {region.as<std::remove_const_t<T>>(), static_cast<std::size_t>(size)};
     }
 
-    [[nodiscard]] auto run_of(index begin, index count, index gradients_at) {
+    template <class G>
+    [[nodiscard]] auto run_of(index begin, index count, const G* gradients) {
         using kept = std::conditional_t<has_master || !precision::has_master, typename Model::template storage<role::master>, void>;
         using copy = std::conditional_t<has_master || std::is_void_v<kept>, weight, void>;
-        update_run<kept, copy, gradient, moment> run;
+        update_run<kept, copy, G, moment> run;
         if constexpr (!std::is_void_v<kept>) run.masters = masters().data() + begin;
         if constexpr (!std::is_void_v<copy>) run.weights = weights().data() + begin;
-        run.gradients = gradients().data() + gradients_at;
+        run.gradients = gradients;
         if constexpr (in_eight_bits) {
             run.first = moment_run<moment>{first_moments().data(), first_scales().data()}.from(begin);
             run.second = moment_run<moment>{second_moments().data(), second_scales().data()}.from(begin);
@@ -109,7 +122,7 @@ private:
     }
 
     static constexpr index scales = in_eight_bits ? size / eight_bit::block : 0;
-    held_region weights_, decays_, masters_, gradients_, first_, first_scales_, second_, second_scales_;
+    held_region weights_, decays_, masters_, sums_, gradients_, first_, first_scales_, second_, second_scales_;
 };
 
 }  // namespace longspan

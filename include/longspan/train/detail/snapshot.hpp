@@ -223,6 +223,7 @@ description describe_run() {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (lines.set("attention." + std::to_string(I), detail::pattern_fingerprint<pattern_at<stack_type, static_cast<index>(I)>>()), ...);
     }(std::make_index_sequence<static_cast<std::size_t>(pattern_count<stack_type>)>{});
+    if constexpr (update_of<Config>::in_bf16) lines.set("gradients", "bf16");
     if constexpr (update_of<Config>::in_buckets) lines.set("gradients", "by_bucket");
     return lines.set("checkpoint", checkpoint_of<Config>::name);
 }

@@ -45,9 +45,9 @@ template <class Run, class Backend>
 template <class Phase>
 void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
     pass_marks& marks = passes_[work_of<Phase>(task::accumulate, weighted)];
-    if constexpr (update_type::in_buckets) {
+    if constexpr (update_type::through_a_room) {
         step_state* const state = state_region_.as<step_state>();
-        const auto each = [&](auto use) { return pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradients().data(), use); };
+        const auto each = [&](auto use) { return pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradient_room().data(), use); };
         if constexpr (update_type::twice) {
             (void)each([this, state](const auto& ops, index bucket) {
                 measure_squares(ops, bucket);
@@ -55,7 +55,14 @@ void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weigh
             });
             runtime_->once(weigh_buckets{{state, optimizer_, optimizer_.weight_decay, clip_.limit}});
         }
-        marks = each([this](const auto& ops, index bucket) { update_bucket(ops, bucket); });
+        marks = each([this](const auto& ops, index bucket) {
+            if constexpr (update_type::in_bf16) {
+                ops.add_rounded(store_.bucket_room(bucket), store_.gradients().subspan(static_cast<std::size_t>(layout_type::bucket_offset(bucket)),
+                                                                                       static_cast<std::size_t>(layout_type::bucket_size(bucket))));
+            } else {
+                update_bucket(ops, bucket);
+            }
+        });
     } else {
         marks = pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
     }
@@ -255,8 +262,7 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Ops>
 void trainer<Run, Backend>::measure_squares(const Ops& ops, index bucket) {
-    const auto run = store_.bucket_run(bucket);
-    ops.sum_of_squares(std::span(run.gradients, static_cast<std::size_t>(run.size)), &state_region_.as<step_state>()->norm);
+    ops.sum_of_squares(store_.bucket_room(bucket), &state_region_.as<step_state>()->norm);
 }
 
 template <class Run, class Backend>
