@@ -42,7 +42,7 @@ void row(const char* name) {
     using config = with<Update>;
     constexpr auto plan = ls::plan<config, device>;
     const double each = static_cast<double>(plan.parameters) / static_cast<double>(ls::parameter_count<config>);
-    std::cout << "| " << std::left << std::setw(58) << name << " | " << std::right << std::fixed << std::setprecision(2) << std::setw(5) << each
+    std::cout << "| " << std::left << std::setw(60) << name << " | " << std::right << std::fixed << std::setprecision(2) << std::setw(5) << each
               << " | " << std::setw(6) << static_cast<double>(plan.parameters) / ls::GiB << " | " << std::setw(6)
               << static_cast<double>(plan.peak()) / ls::GiB << " | " << std::setw(6) << ls::longest_within<config, device>(139 * ls::GiB) << " | "
               << std::setprecision(0) << ls::dense_flops_per_token<config> / 1e9 << " |\n";
@@ -59,6 +59,7 @@ int main() {
     row<ls::moments<float>.without_masters()>("moments<float>.without_masters()");
     row<ls::moments<ls::bf16>.without_masters()>("moments<bf16>.without_masters()");
     row<ls::moments<ls::eight_bit>.without_masters()>("moments<eight_bit>.without_masters()");
+    row<ls::moments<ls::eight_bit>.without_masters().bf16_gradients()>("moments<eight_bit>.without_masters().bf16_gradients()");
     row<ls::moments<ls::eight_bit>.without_masters().by_bucket()>("moments<eight_bit>.without_masters().by_bucket()");
     row<ls::moments<ls::eight_bit>.without_masters().by_bucket().with_norm()>("moments<eight_bit>.without_masters().by_bucket().with_norm()");
 }

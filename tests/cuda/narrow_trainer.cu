@@ -30,6 +30,8 @@ using passing = with<moments<eight_bit>.without_masters().by_bucket()>;
 using twice = with<moments<eight_bit>.without_masters().by_bucket().with_norm()>;
 using halves = with<moments<bf16>>;
 
+using rounded = with<moments<eight_bit>.without_masters().bf16_gradients()>;
+
 template <class Config>
 using on_device = trainer<Config, cuda::device>;
 
@@ -105,6 +107,28 @@ TEST_CASE("cuda narrow update: by bucket, in one pass or two, recorded or not: t
     CHECK(expected == trained<passing>(false));
     CHECK(expected == trained<twice>());
     CHECK(trained<halves>() == trained<halves>());
+    CHECK(trained<rounded>() == trained<rounded>(false));
+}
+
+TEST_CASE("cuda narrow update: sums of gradients in bf16 are those of every micro-batch in float, rounded and added") {
+    on_device<rounded> t{seed{3}};
+    on_device<whole> floats{seed{3}};
+    const auto gradients = [](auto& of, auto example) {
+        const auto all = of.store().gradients();
+        std::vector<decltype(example)> copy(all.size());
+        of.copy_out(std::as_bytes(all), std::as_writable_bytes(std::span(copy)).data());
+        return copy;
+    };
+    std::vector<bf16> expected(t.store().gradients().size(), bf16(0.0f));
+    for (const std::uint64_t i : {1, 2}) {
+        const token_batch batch = odd_batch(wide_heads.vocabulary, i);
+        const std::vector<float> zeros(floats.store().gradients().size());
+        floats.copy_in(std::as_bytes(std::span(zeros)), std::as_writable_bytes(floats.store().gradients()).data());
+        CHECK(floats.accumulate_gradients(batch) == t.accumulate_gradients(batch));
+        const std::vector<float> made = gradients(floats, 0.0f);
+        for (std::size_t k = 0; k < expected.size(); ++k) expected[k] = bf16(static_cast<float>(expected[k]) + made[k]);
+    }
+    CHECK(cuda_test::same_bits(gradients(t, bf16(0.0f)), expected));
 }
 
 TEST_CASE("cuda narrow update: two passes clip by the norm of both") {
