@@ -27,8 +27,8 @@ namespace longspan::cuda {
 /// at multiples of 16 bytes. Throws bad_argument where the run does not begin and end at multiples of its granularity. Deterministic:
 /// the arithmetic is the host's, to the bit, however the store is cut into runs.
 template <class Master, class Weight, class Gradient, class Moment>
-void narrow_adamw(stream_ref stream, const update_run<Master, Weight, Gradient, Moment>& run, const adamw_update* updates, const rounding_source& source,
-                  const int* apply);
+void narrow_adamw(stream_ref stream, const update_run<Master, Weight, Gradient, Moment>& run, const adamw_update* updates,
+                  const rounding_source& source, const int* apply);
 
 }  // namespace longspan::cuda
 

@@ -213,13 +213,15 @@ public:
     }
     /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
     template <class Master, class Weight, class G, class Moment>
-    void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source, const int* apply) const {
+    void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
+                const int* apply) const {
         if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment> || !std::is_floating_point_v<G>) {
             cuda::narrow_adamw(stream_, run, updates, source, apply);
         } else {
             const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };
             const auto update = [&](auto weights) {
-                cuda::adamw(stream_, all(run.masters), weights, all(run.gradients), all(run.first.values), all(run.second.values), run.decays, updates, apply);
+                cuda::adamw(stream_, all(run.masters), weights, all(run.gradients), all(run.first.values), all(run.second.values), run.decays, updates,
+                            apply);
             };
             if constexpr (std::is_void_v<Weight>) update(all(run.masters));
             else update(all(run.weights));

@@ -271,19 +271,7 @@ public:
     /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
     template <class Master, class Weight, class G, class Moment>
     static void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
-                       const int* apply) {
-        if (*apply == 0) return;
-        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment> || !std::is_floating_point_v<G>) {
-            narrow_adamw_step(run, updates, source.key());
-        } else {
-            const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };
-            const auto update = [&](auto weights) {
-                adamw(all(run.masters), weights, all(run.gradients), all(run.first.values), all(run.second.values), run.decays, updates, apply);
-            };
-            if constexpr (std::is_void_v<Weight>) update(all(run.masters));
-            else update(all(run.weights));
-        }
-    }
+                       const int* apply);
 
 private:
     static constexpr std::uint32_t initial_site = 0x696e6974;  // apart from every draw_site
@@ -318,3 +306,4 @@ private:
 }  // namespace longspan::host
 
 #include <longspan/host/detail/cpu_attention.hpp>
+#include <longspan/host/detail/cpu_update.hpp>

@@ -71,6 +71,7 @@ struct parameter_layout {
     [[nodiscard]] static constexpr index gradient_offset(index bucket) {
         return !Update::through_a_room ? bucket_offset(bucket) : bucket == 0 ? 0 : shared_gradients;
     }
+    static constexpr const char* gradients_name = Update::through_a_room ? "gradients of a bucket" : "gradients";
     /// Elements of the gradients that a backward makes: the whole store's, or the room's.
     static constexpr index gradient_size = [] {
         if (!Update::through_a_room) return size;
@@ -119,7 +120,7 @@ struct parameter_layout {
         layout result = together("parameters", region("weights", size * bytes_of<precision, role::weight>), region("decay groups", groups));
         if constexpr (has_master) result.add(region("master weights", size * bytes_of<precision, role::master>));
         if constexpr (Update::in_bf16) result.add(region("sums of gradients", size * bytes{sizeof(bf16)}));
-        result.add(region(Update::through_a_room ? "gradients of a bucket" : "gradients", gradient_size * bytes_of<precision, role::parameter_gradient>));
+        result.add(region(gradients_name, gradient_size * bytes_of<precision, role::parameter_gradient>));
         for (const char* name : {"first moments", "second moments"}) {
             if constexpr (in_eight_bits) {
                 result.add(region(name, size));

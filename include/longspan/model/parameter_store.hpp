@@ -41,7 +41,7 @@ public:
           decays_(memory, "decay groups", layout_type::groups),
           masters_(memory, "master weights", has_master ? size * static_cast<bytes>(sizeof(master)) : 0),
           sums_(memory, "sums of gradients", Update::in_bf16 ? size * static_cast<bytes>(sizeof(gradient_sum)) : 0),
-          gradients_(memory, Update::through_a_room ? "gradients of a bucket" : "gradients", layout_type::gradient_size * static_cast<bytes>(sizeof(gradient))),
+          gradients_(memory, layout_type::gradients_name, layout_type::gradient_size * static_cast<bytes>(sizeof(gradient))),
           first_(memory, "first moments", size * static_cast<bytes>(sizeof(stored_moment))),
           first_scales_(memory, "scales", scales * static_cast<bytes>(sizeof(float))),
           second_(memory, "second moments", size * static_cast<bytes>(sizeof(stored_moment))),
@@ -65,7 +65,8 @@ public:
     }
     /// One bucket's there.
     [[nodiscard]] std::span<gradient> bucket_room(index bucket) {
-        return gradient_room().subspan(static_cast<std::size_t>(layout_type::gradient_offset(bucket)), static_cast<std::size_t>(layout_type::bucket_size(bucket)));
+        return gradient_room().subspan(static_cast<std::size_t>(layout_type::gradient_offset(bucket)),
+                                       static_cast<std::size_t>(layout_type::bucket_size(bucket)));
     }
     [[nodiscard]] std::span<stored_moment> first_moments() { return span<stored_moment>(first_); }
     [[nodiscard]] std::span<stored_moment> second_moments() { return span<stored_moment>(second_); }

@@ -173,7 +173,8 @@ pass_marks decoder_pass<Config, Backend>::make_gradients(const placed_batch& bat
                 marks.forward = memory_->lap();
                 const typename head::gradients d_head(gradients.begin(context.ops, layout_type::buckets - 1));
                 if constexpr (model::shape.tied) d_embedding = gradients.begin(context.ops, 0);
-                head::turn(context, head_weights, d_head, table, projection(typename embedding::gradients(d_embedding), d_head), goal, stack.view(x), dx);
+                const auto d_table = projection(typename embedding::gradients(d_embedding), d_head);
+                head::turn(context, head_weights, d_head, table, d_table, goal, stack.view(x), dx);
                 gradients.end(context.ops, layout_type::buckets - 1);
                 marks.turn = memory_->lap();
             });

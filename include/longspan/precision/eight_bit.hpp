@@ -89,7 +89,8 @@ struct dynamic_values {
         const float inside = cell > 0 ? (cell < cells - 1 ? cell : cells - 1) : 0.0f;  // a NaN gives 0
         const int u = static_cast<int>(cells) + static_cast<int>(inside) - (Signed ? 0 : 1);
         const int guess = x < 0 ? zero - u : zero + u;
-        const int below = guess > 0 && x < thresholds[guess] ? 1 : 0, above = guess < 255 && x >= thresholds[guess + 1 < 255 ? guess + 1 : 255] ? 1 : 0;
+        const int next = guess < 255 ? guess + 1 : 255;
+        const int below = guess > 0 && x < thresholds[guess] ? 1 : 0, above = guess < 255 && x >= thresholds[next] ? 1 : 0;
         return guess - below + above;
     }
 };

@@ -302,4 +302,5 @@ private:
 }  // namespace longspan
 
 #include <longspan/train/detail/trainer.hpp>
+#include <longspan/train/detail/trainer_buckets.hpp>
 #include <longspan/train/detail/trainer_step.hpp>

@@ -155,8 +155,8 @@ inline constexpr index narrow_ctas = 1056;
 }  // namespace detail
 
 template <class Master, class Weight, class Gradient, class Moment>
-void narrow_adamw(stream_ref stream, const update_run<Master, Weight, Gradient, Moment>& run, const adamw_update* updates, const rounding_source& source,
-                  const int* apply) {
+void narrow_adamw(stream_ref stream, const update_run<Master, Weight, Gradient, Moment>& run, const adamw_update* updates,
+                  const rounding_source& source, const int* apply) {
     constexpr index each = update_run<Master, Weight, Gradient, Moment>::granularity;
     constexpr bool alone = std::is_void_v<Master>;
     static_assert(!alone || std::is_same_v<Weight, bf16>, "narrow_adamw: weights without masters are bf16");
