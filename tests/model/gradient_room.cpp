@@ -19,7 +19,7 @@ struct ops {
 };
 
 template <bool Tied, auto Update>
-using layout = ls::parameter_layout<ls::model_of<ls::decoder_shape{.layers = 2, .width = 12, .heads = 3, .hidden = 20, .vocabulary = 1000,
+using layout = ls::parameter_layout<ls::model_of<ls::decoder_shape{.layers = 2, .width = 12, .heads = 3, .hidden = 30, .vocabulary = 1000,
                                                                    .context = 9, .tied = Tied},
                                                  ls::uniform_precision<float>>,
                                     std::remove_cvref_t<decltype(Update)>>;
