@@ -51,9 +51,24 @@ constexpr decoder_shape shape_of_layers(decoder_shape shape) {
 
 }  // namespace detail
 
+namespace detail {
+
+// Two streams are in fixed point.
+template <class Precision, bool Fixed>
+struct precision_of_layers {
+    using type = Precision;
+};
+template <class Precision>
+struct precision_of_layers<Precision, true> {
+    using type = fixed_residual<Precision>;
+};
+
+}  // namespace detail
+
 /// The model of a configuration: what its layers are templates of.
 template <configuration Config>
-using model_of_config = model_of<detail::shape_of_layers(Config::shape), std::remove_cvref_t<decltype(Config::precision)>>;
+using model_of_config = model_of<detail::shape_of_layers(Config::shape),
+                                 typename detail::precision_of_layers<std::remove_cvref_t<decltype(Config::precision)>, Config::shape.streams() == 2>::type>;
 
 template <configuration Config>
 using checkpoint_of = std::remove_cvref_t<decltype(Config::checkpoint)>;
@@ -110,6 +125,12 @@ consteval bool check_config() {
             constexpr bool at_once = !update_of<Config>::in_buckets || Config::batch.micro_batches == 1;
             static_assert(at_once, "config.update: by_bucket() uses gradients before another micro-batch could add to them; config.batch has "
                                    "accumulate<n>(), so take one micro-batch a step, or keep gradients whole");
+            if constexpr (requires { checkpoint_of<Config>::needs_two_streams; }) {
+                constexpr bool paired = Config::shape.streams() == 2;
+                static_assert(paired,
+                              "config.checkpoint = ls::reversible makes a block's input of its output, which takes a model of two streams: "
+                              "config.shape.residual = ls::residual_kind::two_streams");
+            }
             return check_shape<Config::shape>() && check_update<update_of<Config>, std::remove_cvref_t<decltype(Config::precision)>>();
         }
     }

@@ -61,7 +61,7 @@ struct judge_bucket {
     LONGSPAN_HD void operator()() const {
         step_state& s = *state;
         if (s.apply == 0) return;
-        if (s.bad.any() || !(s.losses.loss - s.losses.loss == 0)) {  // known before the first bucket, the head's
+        if (s.bad.any() || s.bad.overflowed() || !(s.losses.loss - s.losses.loss == 0)) {  // known before the first bucket, the head's
             s.apply = 0;
             --s.updates;
         } else if (!(s.norm - s.norm == 0)) {

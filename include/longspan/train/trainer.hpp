@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -136,8 +137,10 @@ class trainer {
         static constexpr bytes value = plan<Phase, Backend>.peak();
     };
     template <class Phase>
+    static constexpr bytes argument_memory = decoder_memory<model_of_config<Phase>, attention_of<Phase>, Backend>::argument_memory();
+    template <class Phase>
     struct batch_bytes {
-        static constexpr bytes value = Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces);
+        static constexpr bytes value = Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces) + argument_memory<Phase>;
     };
 
 public:
@@ -170,9 +173,9 @@ public:
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. By bucket, a gradient
-    /// that is not finite may be met when parts of the update are done: run_stopped names the bucket, and so does every later step until
-    /// a snapshot is loaded. Waits.
+    /// targets. A step without targets, whose loss or gradient is not finite, or one of whose streams (where there are two) left its
+    /// range, changes no parameter and says why. By bucket, a gradient that is not finite may be met when parts of the update are done:
+    /// run_stopped names the bucket, and so does every later step until a snapshot is loaded. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
@@ -201,10 +204,10 @@ public:
     template <class Phase = first_phase, class F>
     auto forward(const token_batch& batch, F&& f);
 
-    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists); read by every step from
-    /// then on. What they point to lies in the backend's memory and may change between steps; on the device, other pointers make the
-    /// next steps be recorded anew. A step throws bad_argument where there are none but should be, and, in the host's memory, where they
-    /// make no sense for the batch.
+    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists): those of every step that is
+    /// submitted from then on. They travel with the batch; a recorded step is replayed whatever they are. What they point to lies in the
+    /// backend's memory and may change between steps. A step throws bad_argument where there are none but should be, and, in the host's
+    /// memory, where they make no sense for the batch.
     template <class Phase = first_phase>
     void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
         static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
@@ -251,14 +254,14 @@ private:
     template <class Phase, std::size_t... I>
     void check_arguments(std::index_sequence<I...>, index documents) const;
     void set_arguments_of_first_phase(const stack_arguments<attention_of<first_phase>>& arguments);
-    /// Calls f(batch where ops can read it), with room for it held where the backend needs any.
+    /// Calls f(batch where ops can read it, arguments of patterns), with room for them held where the backend needs any.
     template <class Phase, class F>
     void with_batch(const token_batch& batch, std::span<double> token_losses, F&& f);
     /// How micro-batches of a phase go through the decoder, in the trainer's memory.
     template <class Phase>
-    [[nodiscard]] decoder_pass<Phase, Backend> pass();
+    [[nodiscard]] decoder_pass<Phase, Backend> pass(const stack_values<attention_of<Phase>>& values);
     template <class Phase>
-    void add_gradients(const placed_batch& placed, bool weighted);
+    void add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted);
     /// The place of a kind of work among the marks and the recordings.
     template <class Phase>
     [[nodiscard]] static std::size_t work_of(task what, bool weighted);
@@ -278,7 +281,7 @@ private:
     void update_bucket(const Ops& ops, index bucket);
     void settle(index step);
     /// `bucket`: whose gradient was found not to be finite, or −1; where they are kept whole they are searched.
-    [[nodiscard]] std::string first_not_finite(index bucket);
+    [[nodiscard]] std::string first_not_finite(index bucket, bool weights_alone = false);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 

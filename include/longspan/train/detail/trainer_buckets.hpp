@@ -11,11 +11,11 @@ namespace longspan {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
+void trainer<Run, Backend>::add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted) {
     pass_marks& marks = passes_[work_of<Phase>(task::accumulate, weighted)];
     if constexpr (update_type::through_a_room) {
         step_state* const state = state_region_.as<step_state>();
-        const auto each = [&](auto use) { return pass<Phase>().use_gradients(placed, store_.weights().data(), store_.gradient_room().data(), use); };
+        const auto each = [&](auto use) { return pass<Phase>(values).use_gradients(placed, store_.weights().data(), store_.gradient_room().data(), use); };
         if constexpr (update_type::twice) {
             (void)each([this, state](const auto& ops, index bucket) {
                 measure_squares(ops, bucket);
@@ -32,7 +32,7 @@ void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weigh
             }
         });
     } else {
-        marks = pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
+        marks = pass<Phase>(values).add_gradients(placed, store_.weights().data(), store_.gradients().data());
     }
 }
 
