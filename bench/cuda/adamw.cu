@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The update between two steps: AdamW over a store with a bf16 copy (30 bytes a parameter), the sum of squares of its gradients, the
-// search for values that are not finite, and what fills a store.
+// The update between two steps: AdamW over a store with a bf16 copy (30 bytes a parameter) or with narrow state (12 to 16), the sum of
+// squares of its gradients, the search for values that are not finite, and what fills a store.
 #include <longspan/cuda/adamw.cuh>
 #include <longspan/cuda/fill.cuh>
+#include <longspan/cuda/narrow_adamw.cuh>
 #include <longspan/cuda/reduce.cuh>
 
 #include "timing.cuh"
@@ -33,6 +34,21 @@ void cases(const measure::memory_bound& report, index parameters) {
     report.case_of("adamw, bf16 copy" + of, 30 * n, [&] {
         cuda::adamw(stream, all(masters), all(weights), all(gradients), all(first), all(second), decays.data(), updates.data(), apply.data());
     });
+    const device_values<std::uint8_t> codes(parameters), more_codes(parameters);
+    const device_values<float> scales(parameters / 256), more_scales(parameters / 256);
+    const device_values<bf16> halves(parameters), more_halves(parameters);
+    const device_values<std::uint64_t> seed(std::vector<std::uint64_t>{1});
+    const device_values<index> number(std::vector<index>{1});
+    const rounding_source source{seed.data(), number.data()};
+    const update_run<void, bf16, float, eight_bit> coded{.weights = weights.data(), .gradients = gradients.data(),
+                                                         .first = {codes.data(), scales.data()}, .second = {more_codes.data(), more_scales.data()},
+                                                         .decays = decays.data(), .size = parameters};
+    const update_run<void, bf16, float, bf16> halved{.weights = weights.data(), .gradients = gradients.data(), .first = {halves.data()},
+                                                     .second = {more_halves.data()}, .decays = decays.data(), .size = parameters};
+    report.case_of("adamw, moments in eight bits, no masters" + of, (12 + 4.0 / 64) * n,
+                   [&] { cuda::narrow_adamw(stream, coded, updates.data(), source, apply.data()); });
+    report.case_of("adamw, moments in bf16, no masters" + of, 16 * n,
+                   [&] { cuda::narrow_adamw(stream, halved, updates.data(), source, apply.data()); });
     report.case_of("adamw, no copy" + of, 28 * n, [&] {
         cuda::adamw(stream, all(masters), all(masters), all(gradients), all(first), all(second), decays.data(), updates.data(), apply.data());
     });

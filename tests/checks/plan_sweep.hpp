@@ -186,7 +186,8 @@ void fits_as_said() {
     constexpr bytes room = least + static_cast<bytes>(Config::room_share * static_cast<double>(whole - least));
     expect_bytes("the layout", whole, plan<Config, host_of<Config>>.peak());
     for (const bytes any : {bytes{0}, least - 1, least, room, whole - 1, whole, whole + 1, 3 * whole}) finds_budgets<Config>(any);
-    using chosen = fit<Config, host_of<Config>, room, Config::batch.budget * Config::batch.micro_batches,
+    constexpr index step = update_of<Config>::in_buckets ? 0 : Config::batch.budget * Config::batch.micro_batches;
+    using chosen = fit<Config, host_of<Config>, room, step,
                        budgets<Config::batch.budget, longest<Config, host_of<Config>, room>, Config::shape.context>, Config::choices>;
     expect(chosen::chosen.peak <= room, "fit chose " + std::to_string(chosen::chosen.peak) + " bytes in " + std::to_string(room));
     expect_bytes("fit", plan<chosen, host_of<chosen>>.peak(), chosen::chosen.peak);

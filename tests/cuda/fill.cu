@@ -88,6 +88,34 @@ TEST_CASE_TEMPLATE("cuda round: the weights of masters, to nearest even", T, flo
     }
 }
 
+TEST_CASE("cuda fill: normals in bf16 are those of float, rounded") {
+    const own_stream stream;
+    device_array<float> wide(1003);
+    device_array<bf16> narrow(1003);
+    cuda::fill_normal(stream, std::span(wide.data(), 1003), 42, 7, 0.02);
+    cuda::fill_normal(stream, std::span(narrow.data(), 1003), 42, 7, 0.02);
+    std::vector<bf16> expected;
+    for (const float x : wide.get()) expected.push_back(bf16(x));
+    CHECK(same_bits(narrow.get(), expected));
+}
+
+TEST_CASE_TEMPLATE("cuda add_rounded: each sum to nearest even once", T, float, bf16) {
+    const own_stream stream;
+    for (const std::size_t count : {1, 4, 7, 1023, 100'003}) {
+        const std::vector<float> from = random_values<float>(count, 1);
+        std::vector<T> sums = random_values<T>(count, 2, 30);
+        const device_array<float> d_from(from);
+        device_array<T> to(sums);
+        cuda::add_rounded(stream, std::span(d_from.data(), count), std::span(to.data(), count));
+        for (std::size_t i = 0; i < count; ++i) sums[i] = from_compute<T>(to_compute(sums[i]) + from[i]);
+        CHECK(same_bits(to.get(), sums));
+    }
+    device_array<T> to(8);
+    const device_array<float> from(8);
+    CHECK_THROWS_AS(cuda::add_rounded(stream, std::span(from.data(), 8), std::span(to.data(), 7)), bad_argument);
+    CHECK_THROWS_AS(cuda::add_rounded(stream, std::span(from.data() + 1, 7), std::span(to.data(), 7)), bad_argument);
+}
+
 TEST_CASE("cuda round: sentences for what does not fit") {
     const own_stream stream;
     device_array<float> masters(16);

@@ -93,6 +93,16 @@ TEST_CASE("cpu: zero, fill, copy, round, and what is not finite") {
     CHECK(to.intact());
 }
 
+TEST_CASE("cpu: sums in bf16 are rounded to nearest even once; what is less than half of a sum's last place is lost") {
+    std::vector<ls::bf16> sums(200'001, ls::bf16(1.0f));
+    std::vector<float> added(sums.size(), 0x1p-8f);  // half of the last place of 1: to even
+    added[1] = 0x1.8p-8f, added[200'000] = -3;
+    cpu::add_rounded(std::span(added), std::span(sums));
+    CHECK(static_cast<float>(sums[0]) == 1);
+    CHECK(static_cast<float>(sums[1]) == 1 + 0x1p-7f);
+    CHECK(static_cast<float>(sums[200'000]) == -2);
+}
+
 TEST_CASE("cpu: a step under tf32 rounds operands, and the same step in float does not") {
     std::mt19937 random(1);
     test::matrix<float> x(4, 24), w(8, 24), exact(4, 8), rounded(4, 8);

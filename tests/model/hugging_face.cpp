@@ -103,6 +103,26 @@ TEST_CASE("hugging face: every element has one place in theirs") {
     goes_there_and_back<model<biased>>();
 }
 
+TEST_CASE("hugging face: weights in bf16 are read as they are, floats rounded once; offsets are those of the update's layout") {
+    using update = std::remove_cvref_t<decltype(ls::moments<ls::eight_bit>.without_masters())>;
+    using layout = ls::parameter_layout<model<llama>, update>;
+    std::vector<ls::bf16> store(static_cast<std::size_t>(layout::size), ls::bf16(0.0F));
+    const float between = 1 + 0x1.8p-8F;  // nearer to 1 + 2^-7
+    ls::for_each_hugging_face_tensor<model<llama>, update>([&](const ls::hugging_face_tensor& t) {
+        const std::vector<float> theirs(static_cast<std::size_t>(t.size()), between);
+        ls::from_hugging_face(t, std::span<const float>(theirs), std::span(store));
+        std::vector<ls::bf16> back(theirs.size());
+        ls::to_hugging_face(t, std::span<const ls::bf16>(store), std::span(back));
+        bool same = true;
+        for (const ls::bf16 x : back) same = same && static_cast<float>(x) == 1 + 0x1p-7F;
+        CHECK(same);
+    });
+    layout::for_each([&](const std::string&, const ls::parameter& p, ls::index offset) {
+        CHECK(static_cast<float>(store[static_cast<std::size_t>(offset)]) > 1);
+        CHECK(static_cast<float>(store[static_cast<std::size_t>(offset + p.size() - 1)]) > 1);
+    });
+}
+
 TEST_CASE("hugging face: GPT-2's projections lie transposed, its tables do not") {
     using m = model<gpt2>;
     const auto theirs = numbered<m>();

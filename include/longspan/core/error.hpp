@@ -36,6 +36,11 @@ struct write_failed : error {
     using error::error;
 };
 
+/// A run cannot go on from where it is: a gradient was not finite when parts of an update were done. Its last snapshot stands.
+struct run_stopped : error {
+    using error::error;
+};
+
 /// A residual stream left the range of its fixed point (precision/fixed_point.hpp), so what was computed of it means nothing.
 struct stream_overflow : error {
     using error::error;

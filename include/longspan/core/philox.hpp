@@ -11,6 +11,7 @@
 //     token site (dropout)            document    position           channel / 16   0
 //     document site (depth)           document    0                  0              1
 //     elements of a tensor (init)     i/4 low     i/4 high           0              2
+//     elements rounded (update)       i/8 low     i/8 high           1 + which      2
 //     attention map                   document    query position     key / 16       3 + head
 //
 // Byte b of a block (little end of word 0 first) belongs to channel or key 16·group + b. Documents and positions are taken
@@ -89,6 +90,11 @@ LONGSPAN_HD [[nodiscard]] constexpr philox_block element_counter(index block) {
     return {{static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0u, 2u}};
 }
 
+/// The counter of elements [8·group, 8·group + 8) of a store's weights (which = 0), first (1) or second moments (2), half a word each.
+LONGSPAN_HD [[nodiscard]] constexpr philox_block rounding_counter(index group, std::uint32_t which) {
+    return {{static_cast<std::uint32_t>(group), static_cast<std::uint32_t>(group >> 32), 1u + which, 2u}};
+}
+
 /// The counter of keys [16·group, 16·group + 16) as one query of one head sees them; positions within the document.
 LONGSPAN_HD [[nodiscard]] constexpr philox_block attention_map_counter(index document, index head, index query, index group) {
     return {{static_cast<std::uint32_t>(document), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(group),
@@ -98,6 +104,11 @@ LONGSPAN_HD [[nodiscard]] constexpr philox_block attention_map_counter(index doc
 /// Byte b of a block, 0 ≤ b < 16.
 LONGSPAN_HD [[nodiscard]] constexpr std::uint8_t byte_of(const philox_block& block, index b) {
     return static_cast<std::uint8_t>(block.word[b / 4] >> (8 * (b % 4)));
+}
+
+/// Half-word h of a block, 0 ≤ h < 8.
+LONGSPAN_HD [[nodiscard]] constexpr std::uint32_t half_of(const philox_block& block, index h) {
+    return (block.word[h / 2] >> (16 * (h % 2))) & 0xffffu;
 }
 
 /// [0, 1) in steps of 2^-24, every step as likely as any other.

@@ -21,6 +21,7 @@
 #include <longspan/cuda/gemm.cuh>
 #include <longspan/cuda/hopper/attention.cuh>
 #include <longspan/cuda/loss.cuh>
+#include <longspan/cuda/narrow_adamw.cuh>
 #include <longspan/cuda/norm.cuh>
 #include <longspan/cuda/position.cuh>
 #include <longspan/cuda/random_origin.hpp>
@@ -218,6 +219,11 @@ public:
     void round(std::span<Master> masters, std::span<Weight> weights) const {
         cuda::round(stream_, masters, weights);
     }
+    /// to += from, rounded once.
+    template <class From, class To>
+    void add_rounded(std::span<From> from, std::span<To> to) const {
+        cuda::add_rounded(stream_, from, to);
+    }
     template <class T>
     void sum_of_squares(std::span<T> values, double* out) const {
         cuda::sum_of_squares(stream_, values, out, workspace_);
@@ -230,6 +236,22 @@ public:
     void adamw(std::span<Master> masters, std::span<Weight> weights, std::span<G> gradients, std::span<M> first, std::span<M> second,
                const std::uint8_t* decays, const adamw_update* updates, const int* apply) const {
         cuda::adamw(stream_, masters, weights, gradients, first, second, decays, updates, apply);
+    }
+    /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
+    template <class Master, class Weight, class G, class Moment>
+    void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
+                const int* apply) const {
+        if constexpr (std::is_void_v<Master> || !std::is_floating_point_v<Moment> || !std::is_floating_point_v<G>) {
+            cuda::narrow_adamw(stream_, run, updates, source, apply);
+        } else {
+            const auto all = [&](auto* from) { return std::span(from, static_cast<std::size_t>(run.size)); };
+            const auto update = [&](auto weights) {
+                cuda::adamw(stream_, all(run.masters), weights, all(run.gradients), all(run.first.values), all(run.second.values), run.decays, updates,
+                            apply);
+            };
+            if constexpr (std::is_void_v<Weight>) update(all(run.masters));
+            else update(all(run.weights));
+        }
     }
 
 private:

@@ -31,7 +31,7 @@ template <class Phase, class Trainer>
 [[nodiscard]] std::vector<double> next_token_logits(Trainer& trainer, std::span<const token_id> tokens) {
     using model = typename Trainer::model;
     using head = head_layer<model>;
-    using places = parameter_layout<model>;
+    using places = typename std::remove_cvref_t<decltype(trainer.store())>::layout_type;
     expects(!tokens.empty(), [] { return "next_token_logits: expected at least one token to go on from, got none"; });
     constexpr index budget = Phase::batch.budget;
     const index used = std::min<index>(static_cast<index>(tokens.size()), Phase::shape.context);

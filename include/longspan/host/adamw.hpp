@@ -33,16 +33,33 @@ namespace detail {
 // last is whole packs.
 inline constexpr index adamw_chunk = 16384;
 
+/// The arithmetic of an update on a pack of elements, whatever they are stored as.
+template <class T>
+struct adamw_packs {
+    using vector = pack<T>;
+    vector factor, beta1, fresh1, beta2, fresh2, kept, step, root, epsilon;
+
+    explicit adamw_packs(const adamw_update& u)
+        : factor(all(u.gradient_factor)), beta1(all(u.beta1)),
+          // 1 − β is taken in double: in float it would be off by 2⁻²⁵/(1 − β).
+          fresh1(all(1.0 - u.beta1)), beta2(all(u.beta2)), fresh2(all(1.0 - u.beta2)), kept(all(u.kept)), step(all(-u.step)),
+          root(all(u.root_factor)), epsilon(all(u.epsilon)) {}
+
+    LONGSPAN_INLINE void operator()(vector gradient_sums, vector& m, vector& v, vector& p) const {
+        const vector g = gradient_sums * factor;
+        m = fma(beta1, m, fresh1 * g);
+        v = fma(beta2, v, fresh2 * g * g);
+        p = fma(kept, p, step * (m / fma(sqrt(v), root, epsilon)));
+    }
+
+private:
+    static vector all(double value) { return vector::broadcast(static_cast<T>(value)); }
+};
+
 template <class T, class Weight>
 void adamw_run(T* masters, Weight* weights, const T* gradients, T* first, T* second, index count, const adamw_update& update) {
     using vector = pack<T>;
-    const auto all = [](double value) { return vector::broadcast(static_cast<T>(value)); };
-    const vector factor = all(update.gradient_factor), beta1 = all(update.beta1), beta2 = all(update.beta2);
-    // 1 − β is taken in double: in float it would be off by 2⁻²⁵/(1 − β).
-    const vector fresh1 = all(1.0 - update.beta1), fresh2 = all(1.0 - update.beta2);
-    const vector kept = all(update.kept), step = all(-update.step), root = all(update.root_factor),
-                 epsilon = all(update.epsilon);
-
+    const adamw_packs<T> arithmetic(update);
     parallel_for(ceil_div(count, adamw_chunk), [&](index chunk) {
         const index end = count < (chunk + 1) * adamw_chunk ? count : (chunk + 1) * adamw_chunk;
         for (index i = chunk * adamw_chunk; i < end; i += vector::lanes) {
@@ -56,10 +73,8 @@ void adamw_run(T* masters, Weight* weights, const T* gradients, T* first, T* sec
                 else
                     value.store(to + i, live);
             };
-            const vector g = read(gradients) * factor;
-            const vector m = fma(beta1, read(first), fresh1 * g);
-            const vector v = fma(beta2, read(second), fresh2 * g * g);
-            const vector p = fma(kept, read(masters), step * (m / fma(sqrt(v), root, epsilon)));
+            vector m = read(first), v = read(second), p = read(masters);
+            arithmetic(read(gradients), m, v, p);
             write(m, first);
             write(v, second);
             write(p, masters);

@@ -21,6 +21,7 @@
 #include <longspan/host/fixed_stream.hpp>
 #include <longspan/host/gemm.hpp>
 #include <longspan/host/loss.hpp>
+#include <longspan/host/narrow_adamw.hpp>
 #include <longspan/host/norm.hpp>
 #include <longspan/host/position.hpp>
 #include <longspan/host/reduce.hpp>
@@ -238,7 +239,7 @@ public:
     }
     template <class T>
     static void fill(std::span<T> values, double value) {
-        for (T& x : values) x = static_cast<T>(value);
+        for (T& x : values) x = from_compute<T>(static_cast<compute_t<T>>(value));
     }
     /// Normals of the given deviation; a function of (seed, ordinal) and the element alone.
     template <class T>
@@ -248,7 +249,7 @@ public:
             for (std::size_t i = begin; i < begin + count; i += 4) {  // chunks are multiples of 4
                 const normal_block drawn = normals(philox4x32(element_counter(static_cast<index>(i / 4)), key));
                 for (std::size_t j = i; j < i + 4 && j < begin + count; ++j) {
-                    values[j] = static_cast<T>(static_cast<double>(drawn.value[j - i]) * deviation);
+                    values[j] = from_compute<T>(static_cast<compute_t<T>>(static_cast<double>(drawn.value[j - i]) * deviation));
                 }
             }
         });
@@ -257,6 +258,13 @@ public:
     static void round(std::span<Master> masters, std::span<Weight> weights) {
         for_chunks(masters.size(), [&](std::size_t begin, std::size_t count) {
             for (std::size_t i = begin; i < begin + count; ++i) weights[i] = from_compute<Weight>(masters[i]);
+        });
+    }
+    /// to += from, rounded once.
+    template <class From, class To>
+    static void add_rounded(std::span<From> from, std::span<To> to) {
+        for_chunks(from.size(), [&](std::size_t begin, std::size_t count) {
+            for (std::size_t i = begin; i < begin + count; ++i) to[i] = from_compute<To>(to_compute(to[i]) + from[i]);
         });
     }
     template <class T>
@@ -283,6 +291,10 @@ public:
             host::adamw_step(part(masters), part(weights), part(gradients), part(first), part(second), updates[decay ? 0 : 1]);
         }
     }
+    /// The same of any run of a store, in whichever formats its state is stored; `source` gives the draws of stochastic rounding.
+    template <class Master, class Weight, class G, class Moment>
+    static void update(const update_run<Master, Weight, G, Moment>& run, const adamw_update* updates, const rounding_source& source,
+                       const int* apply);
 
 private:
     [[nodiscard]] index* stream_note() const { return notes_ == nullptr ? nullptr : &notes_->stream; }
@@ -320,3 +332,4 @@ private:
 }  // namespace longspan::host
 
 #include <longspan/host/detail/cpu_attention.hpp>
+#include <longspan/host/detail/cpu_update.hpp>

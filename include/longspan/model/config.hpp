@@ -10,8 +10,9 @@
 //         static constexpr auto batch      = ls::packed<2048>;
 //     };
 //
-// Optional: `schedule` (learning rate, see optim/schedule.hpp) and `optimizer` (see optim/adamw.hpp). A run over several
-// phases (length warm-up) is `phases<short_config, long_config>`: one parameter store, one step count.
+// Optional: `schedule` (learning rate, see optim/schedule.hpp), `optimizer` (see optim/adamw.hpp) and `update`, how the optimizer's
+// state is stored (precision/update_storage.hpp). A run over several phases (length warm-up) is `phases<short_config, long_config>`:
+// one parameter store, one step count.
 #pragma once
 
 #include <type_traits>
@@ -22,6 +23,7 @@
 #include <longspan/model/shape.hpp>
 #include <longspan/pattern/stack.hpp>
 #include <longspan/precision/policy.hpp>
+#include <longspan/precision/update_storage.hpp>
 
 namespace longspan {
 
@@ -75,6 +77,20 @@ using batching_of = std::remove_cvref_t<decltype(Config::batch)>;
 template <configuration Config>
 using attention_of = std::remove_cvref_t<decltype(Config::attention)>;
 
+namespace detail {
+
+template <class Config>
+constexpr auto update_member() {
+    if constexpr (requires { Config::update; }) return Config::update;
+    else return usual_update;
+}
+
+}  // namespace detail
+
+/// How the optimizer's state of a configuration is stored.
+template <configuration Config>
+using update_of = std::remove_cvref_t<decltype(detail::update_member<Config>())>;
+
 /// Refuses a configuration whose axes are not what they should be, one sentence a mistake, before anything is instantiated.
 template <class Config>
 consteval bool check_config() {
@@ -95,7 +111,10 @@ consteval bool check_config() {
         static_assert(precise,
                       "config.precision is a precision policy: ls::fp32, ls::fp64, ls::tf32, ls::mixed<ls::bf16> or ls::mixed<ls::fp16>");
         static_assert(batched, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
-        if constexpr (shaped && attends && checkpoints && precise && batched) {
+        constexpr bool updates = is_update_storage<update_of<Config>>;
+        static_assert(updates, "config.update says how the optimizer's state is stored: ls::moments<float>, ls::moments<ls::bf16> or "
+                               "ls::moments<ls::eight_bit>, with .without_masters() and .by_bucket() as you like");
+        if constexpr (shaped && attends && checkpoints && precise && batched && updates) {
             static_assert(Config::batch.budget >= Config::shape.context,
                           "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");
             if constexpr (requires { checkpoint_of<Config>::covers(Config::shape.layers); }) {
@@ -103,13 +122,16 @@ consteval bool check_config() {
                               "config.checkpoint: its for_blocks<n>() name more blocks than config.shape.layers has, or leave some to none; "
                               "the last policy needs no number");
             }
+            constexpr bool at_once = !update_of<Config>::in_buckets || Config::batch.micro_batches == 1;
+            static_assert(at_once, "config.update: by_bucket() uses gradients before another micro-batch could add to them; config.batch has "
+                                   "accumulate<n>(), so take one micro-batch a step, or keep gradients whole");
             if constexpr (requires { checkpoint_of<Config>::needs_two_streams; }) {
                 constexpr bool paired = Config::shape.streams() == 2;
                 static_assert(paired,
                               "config.checkpoint = ls::reversible makes a block's input of its output, which takes a model of two streams: "
                               "config.shape.residual = ls::residual_kind::two_streams");
             }
-            return check_shape<Config::shape>();
+            return check_shape<Config::shape>() && check_update<update_of<Config>, std::remove_cvref_t<decltype(Config::precision)>>();
         }
     }
     return true;

@@ -13,6 +13,7 @@
 #include <longspan/layer/block.hpp>
 #include <longspan/layer/head.hpp>
 #include <longspan/layer/two_stream_block.hpp>
+#include <longspan/model/gradient_room.hpp>
 #include <longspan/model/parameter_layout.hpp>
 #include <longspan/pattern/stack.hpp>
 
@@ -115,13 +116,13 @@ struct decoder_memory {
     }
 };
 
-/// The blocks of a decoder, for one micro-batch.
-template <class Model, class Patterns, class Context>
+/// The blocks of a decoder, for one micro-batch, with their parameters where Layout says and their gradients where Gradients does.
+template <class Model, class Patterns, class Context, class Layout = parameter_layout<Model>,
+          class Gradients = whole_gradients<Layout, typename Model::template storage<role::parameter_gradient>>>
 class decoder_stack {
-    using layout_type = parameter_layout<Model>;
+    using layout_type = Layout;
     using memory = decoder_memory<Model, Patterns, typename Context::backend>;
     using weight = typename Model::template storage<role::weight>;
-    using gradient = typename Model::template storage<role::parameter_gradient>;
     static constexpr bool paired = Model::shape.streams() == 2;
     static constexpr index width = Model::shape.width;
 
@@ -130,8 +131,8 @@ public:
     using stream = tensors<typename Model::precision, typename memory::stream_table>;
     using saved = typename block_tables<Model>::saved;
 
-    /// `weights` and `gradients` are whole stores; gradients and dx may be absent for a forward alone.
-    decoder_stack(Context& context, const weight* weights, gradient* gradients, const stack_values<Patterns>& arguments,
+    /// `weights` is a whole store; gradients and dx may be absent for a forward alone.
+    decoder_stack(Context& context, const weight* weights, Gradients gradients, const stack_values<Patterns>& arguments,
                   typename Model::template view<role::gradient> dx)
         : context_(context), weights_(weights), gradients_(gradients), arguments_(arguments), dx_(dx) {}
 
@@ -203,9 +204,10 @@ public:
     void backward(index b, stream& x, saved& kept) {
         at(b, [&]<std::size_t I>() {
             using block = block_of<Model, pattern_at<Patterns, static_cast<index>(I)>>;
-            block::backward(context_, b, weights_ + layout_type::block_offset(b), gradients_ + layout_type::block_offset(b),
+            block::backward(context_, b, weights_ + layout_type::block_offset(b), gradients_.begin(context_.ops, b + 1),
                             std::get<I>(arguments_), view(x), kept, parts(dx_));
         });
+        gradients_.end(context_.ops, b + 1);
     }
 
     /// Half of block b in place, where there are two streams.
@@ -216,14 +218,16 @@ public:
                 context_, b, weights_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x));
         });
     }
-    /// And back, together with its backward.
+    /// And back, together with its backward; the MLP's half is the first.
     template <block_half Half>
     void reverse_half(index b, stream& x) {
+        if constexpr (Half == block_half::mlp) reversed_ = gradients_.begin(context_.ops, b + 1);
         at(b, [&]<std::size_t I>() {
             two_stream_block<Model, pattern_at<Patterns, static_cast<index>(I)>>::template reverse_half<Half>(
-                context_, b, weights_ + layout_type::block_offset(b), gradients_ + layout_type::block_offset(b), std::get<I>(arguments_), view(x),
+                context_, b, weights_ + layout_type::block_offset(b), reversed_, std::get<I>(arguments_), view(x),
                 parts(dx_));
         });
+        if constexpr (Half == block_half::attention) gradients_.end(context_.ops, b + 1);
     }
 
 private:
@@ -245,7 +249,8 @@ private:
 
     Context& context_;
     const weight* weights_;
-    gradient* gradients_;
+    Gradients gradients_;
+    typename Model::template storage<role::parameter_gradient>* reversed_ = nullptr;  // of the block whose halves go back
     const stack_values<Patterns>& arguments_;
     typename Model::template view<role::gradient> dx_;
 };

@@ -179,7 +179,7 @@ template <configuration Config, class Backend>
 
     step_moment update{step_moment::work::update, -1, standing};
     update.held[static_cast<std::size_t>(memory_use::scratch)] =
-        of(region("", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size)));
+        of(region("", Backend::update_workspace(parameters_of_config<Config>::size)));
     moments.push_back(update);
     return moments;
 }

@@ -112,7 +112,8 @@ template <auto Wanted, auto... Policies>
 }  // namespace detail
 
 /// Of the policies at the budgets, the one within `room` bytes that makes the least again; of several the largest budget. With it as
-/// many micro-batches as give `step_tokens` tokens or more (0: one).
+/// many micro-batches as give `step_tokens` tokens or more (0: one). Where gradients are used bucket by bucket a budget serves only if it
+/// gives them in one.
 template <configuration Config, class Backend, auto... Policies, index... Budgets>
 [[nodiscard]] constexpr fitting choose(bytes room, index step_tokens, policy_list<Policies...>, budget_list<Budgets...>) {
     static_assert((detail::covers_stack<Config, std::remove_cvref_t<decltype(Policies)>>() && ...),
@@ -127,6 +128,7 @@ template <configuration Config, class Backend, auto... Policies, index... Budget
             const bool better = best.policy < 0 || again[p] < best.made_again ||
                                 (again[p] == best.made_again && tokens > best.tokens);
             if (!better || !detail::serves<Config>(tokens)) continue;
+            if (update_of<Config>::in_buckets && step_tokens > tokens) continue;  // a step is one micro-batch
             const bytes peak = detail::peak_at<Config, Backend>(tokens, plans[p]);
             if (peak > room) continue;
             best = {p, tokens, step_tokens > tokens ? ceil_div(step_tokens, tokens) : 1, peak, again[p]};

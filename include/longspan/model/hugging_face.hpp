@@ -15,7 +15,6 @@
 #pragma once
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -26,6 +25,7 @@
 #include <longspan/core/error.hpp>
 #include <longspan/model/parameter_layout.hpp>
 #include <longspan/model/shape.hpp>
+#include <longspan/precision/format.hpp>
 
 namespace longspan {
 
@@ -46,15 +46,17 @@ struct hugging_face_tensor {
     }
 };
 
-/// Copies theirs into a store of ours (weights, gradients, moments: all are laid out alike), and back. Throws bad_argument unless
-/// `theirs` has as many elements as the tensor, and the store reaches that far.
-template <std::floating_point From, std::floating_point To>
+/// Copies theirs into a store of ours (weights, gradients, moments: all are laid out alike), and back, rounded to nearest where the
+/// format is narrower: weights in bf16 are written as they are. Throws bad_argument unless `theirs` has as many elements as the tensor,
+/// and the store reaches that far.
+template <storage_format From, storage_format To>
 void from_hugging_face(const hugging_face_tensor& tensor, std::span<const From> theirs, std::span<To> store);
-template <std::floating_point From, std::floating_point To>
+template <storage_format From, storage_format To>
 void to_hugging_face(const hugging_face_tensor& tensor, std::span<const From> store, std::span<To> theirs);
 
-/// Calls f(hugging_face_tensor) for every tensor of theirs, in the order of our store.
-template <class Model, class F>
+/// Calls f(hugging_face_tensor) for every tensor of theirs, in the order of our store. Update: the configuration's (`update_of`), where it
+/// has one, since moments in eight bits may lie further apart.
+template <class Model, class Update = update_storage<>, class F>
 void for_each_hugging_face_tensor(F&& f);
 
 namespace detail {
@@ -129,6 +131,11 @@ template <decoder_shape Shape>
     else return gpt2_names;
 }
 
+template <storage_format To, storage_format From>
+[[nodiscard]] constexpr To rounded(From value) {
+    return from_compute<To>(static_cast<compute_t<To>>(to_compute(value)));
+}
+
 /// Calls f(element of theirs, element of the store) for each pair.
 template <class F>
 void for_each_pair(const hugging_face_tensor& tensor, std::size_t theirs, std::size_t store, F&& f) {
@@ -148,22 +155,22 @@ void for_each_pair(const hugging_face_tensor& tensor, std::size_t theirs, std::s
 
 }  // namespace detail
 
-template <std::floating_point From, std::floating_point To>
+template <storage_format From, storage_format To>
 void from_hugging_face(const hugging_face_tensor& tensor, std::span<const From> theirs, std::span<To> store) {
-    detail::for_each_pair(tensor, theirs.size(), store.size(), [&](std::size_t t, std::size_t s) { store[s] = static_cast<To>(theirs[t]); });
+    detail::for_each_pair(tensor, theirs.size(), store.size(), [&](std::size_t t, std::size_t s) { store[s] = detail::rounded<To>(theirs[t]); });
 }
 
-template <std::floating_point From, std::floating_point To>
+template <storage_format From, storage_format To>
 void to_hugging_face(const hugging_face_tensor& tensor, std::span<const From> store, std::span<To> theirs) {
-    detail::for_each_pair(tensor, theirs.size(), store.size(), [&](std::size_t t, std::size_t s) { theirs[t] = static_cast<To>(store[s]); });
+    detail::for_each_pair(tensor, theirs.size(), store.size(), [&](std::size_t t, std::size_t s) { theirs[t] = detail::rounded<To>(store[s]); });
 }
 
-template <class Model, class F>
+template <class Model, class Update, class F>
 void for_each_hugging_face_tensor(F&& f) {
     constexpr decoder_shape shape = Model::shape;
     if constexpr (detail::is_gpt2_or_llama<shape>()) {
         const std::string blocks = shape.gated() ? "model.layers." : "transformer.h.";
-        parameter_layout<Model>::for_each_place([&](const parameter_place& place, const parameter& p) {
+        parameter_layout<Model, Update>::for_each_place([&](const parameter_place& place, const parameter& p) {
             const std::string ours = std::string(place.owner) + place.part;
             index offset = place.offset;
             for (const detail::renamed& entry : detail::names_of<shape>()) {

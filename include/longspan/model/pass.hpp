@@ -83,7 +83,7 @@ template <configuration Config, class Backend>
 class decoder_pass {
     using patterns = attention_of<Config>;
     using memory_type = decoder_memory<model_of_config<Config>, patterns, Backend>;
-    using layout_type = parameter_layout<model_of_config<Config>>;
+    using layout_type = parameters_of_config<Config>;
 
 public:
     using model = model_of_config<Config>;
@@ -101,7 +101,16 @@ public:
         : ops_(ops), memory_(&memory), state_(state), arguments_(arguments) {}
 
     /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses. Returns what it held.
-    pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
+    pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
+        return make_gradients(batch, weights, whole_gradients<layout_type, gradient>(gradients));
+    }
+
+    /// The same with the gradients of one bucket at a time (model/gradient_room.hpp): `use(ops, bucket)` is called when a bucket's are
+    /// complete and nothing of the pass reads its weights any more, so it may change them. `room`: parameter_layout::gradient_size elements.
+    template <class Use>
+    pass_marks use_gradients(const placed_batch& batch, const weight* weights, gradient* room, Use use) const {
+        return make_gradients(batch, weights, passing_gradients<layout_type, gradient, Use>{room, use});
+    }
 
     /// Forward only; adds to state->losses.
     void add_losses(const placed_batch& batch, const weight* weights) const;
@@ -113,8 +122,10 @@ public:
 private:
     using embedding = embedding_layer<model>;
     using head = head_layer<model>;
-    using stack_type = decoder_stack<model, patterns, context_type>;
+    using stack_type = decoder_stack<model, patterns, context_type, layout_type>;
 
+    template <class Gradients>
+    pass_marks make_gradients(const placed_batch& batch, const weight* weights, const Gradients& gradients) const;
     template <class F>
     auto with_context(const placed_batch& batch, bool training, F&& f) const;
     /// The projection to the vocabulary among weights or gradients: the embedding itself when they are tied.
@@ -156,29 +167,34 @@ auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool
 }
 
 template <configuration Config, class Backend>
-pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
+template <class Gradients>
+pass_marks decoder_pass<Config, Backend>::make_gradients(const placed_batch& batch, const weight* weights, const Gradients& gradients) const {
     pass_marks marks;
     (void)memory_->lap();
     with_context(batch, true, [&](auto& context) {
         tensors<typename model::precision, typename memory_type::gradient_table> stream(*memory_, context.tokens);
         const auto dx = stream.template get<"gradient stream">();
         const typename embedding::weights embedding_weights(weights);
-        const typename embedding::gradients embedding_gradients(gradients);
         const typename head::weights head_weights(weights + layout_type::head_offset);
-        const typename head::gradients head_gradients(gradients + layout_type::head_offset);
         const auto table = projection(embedding_weights, head_weights);
-        const auto d_table = projection(embedding_gradients, head_gradients);
+        gradient* d_embedding = nullptr;  // from the turn on where the head is tied to it
         const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state_->gradient_scale, &state_->losses};
 
-        stack_type stack(context, weights, gradients, arguments_, dx);
+        decoder_stack<model, patterns, context_type, layout_type, Gradients> stack(context, weights, gradients, arguments_, dx);
         checkpoint_of<Config>::run(
             stack, *memory_, [&](auto& x) { stack.start(x, [&](auto out) { embedding::forward(context, embedding_weights, batch.tokens, out); }); },
             [&](auto& x) {
                 marks.forward = memory_->lap();
-                stack.turn(x, [&](auto out, auto d_out) { head::turn(context, head_weights, head_gradients, table, d_table, goal, out, d_out); });
+                const typename head::gradients d_head(gradients.begin(context.ops, layout_type::buckets - 1));
+                if constexpr (model::shape.tied) d_embedding = gradients.begin(context.ops, 0);
+                const auto d_table = projection(typename embedding::gradients(d_embedding), d_head);
+                stack.turn(x, [&](auto out, auto d_out) { head::turn(context, head_weights, d_head, table, d_table, goal, out, d_out); });
+                gradients.end(context.ops, layout_type::buckets - 1);
                 marks.turn = memory_->lap();
             });
-        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, stack.start_gradient());
+        if constexpr (!model::shape.tied) d_embedding = gradients.begin(context.ops, 0);
+        embedding::backward(context, typename embedding::gradients(d_embedding), batch.tokens, batch.by_id, stack.start_gradient());
+        gradients.end(context.ops, 0);
     });
     marks.backward = memory_->lap();
     return marks;

@@ -33,11 +33,15 @@ struct memory_plan {
     }
 };
 
+/// Where a configuration's parameters lie, and in which formats.
+template <configuration Config>
+using parameters_of_config = parameter_layout<model_of_config<Config>, update_of<Config>>;
+
 /// What stays from step to step: the parameters, and what a step is asked and answers.
 template <configuration Config>
 [[nodiscard]] constexpr layout standing_memory() {
     return together("", region("state of the step", sizeof(step_state)), region("request of the step", sizeof(step_request)),
-                    parameter_layout<model_of_config<Config>>::memory());
+                    parameters_of_config<Config>::memory());
 }
 
 /// How a policy places a stack: its `plan`.
@@ -56,7 +60,7 @@ template <configuration Config, class Backend>
 [[nodiscard]] constexpr layout step_layout(index tokens, index max_pieces, policy_plan policy = &checkpoint_of<Config>::plan) {
     return together("training step", standing_memory<Config>(),
                     either("", pass_layout<Config, Backend>(tokens, max_pieces, policy),
-                           region("workspace of the update", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size))));
+                           region("workspace of the update", Backend::update_workspace(parameters_of_config<Config>::size))));
 }
 
 namespace detail {
@@ -78,16 +82,21 @@ inline constexpr auto plan = detail::make_plan<Config, Backend>();
 
 /// Parameters of Config's model.
 template <configuration Config>
-inline constexpr index parameter_count = parameter_layout<model_of_config<Config>>::count;
+inline constexpr index parameter_count = parameters_of_config<Config>::count;
 
-/// Floating-point operations of the dense products of one training step, per token: forward, and twice that backward. What a
-/// policy recomputes and attention's own products (which depend on the documents) are not counted.
+/// Forward and backward passes that a step makes of each micro-batch.
+template <configuration Config>
+inline constexpr index passes_of_step = update_of<Config>::twice ? 2 : 1;
+
+/// Floating-point operations of the dense products of one training step, per token: forward, and twice that backward, in every pass. What
+/// a policy recomputes and attention's own products (which depend on the documents) are not counted.
 template <configuration Config>
 inline constexpr double dense_flops_per_token = [] {
     using model = model_of_config<Config>;
     const double block = attention_layer<model, pattern_at<attention_of<Config>, 0>>::products() + mlp_layer<model>::products();
-    return 3.0 * (static_cast<double>(model::shape.layers) * block +
-                  2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
+    constexpr double each = 3.0 * static_cast<double>(passes_of_step<Config>);
+    return each * (static_cast<double>(model::shape.layers) * block +
+                   2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
 }();
 
 }  // namespace longspan

@@ -11,6 +11,10 @@
 // Two descriptions go with it. The *model* must be the same, or the load is refused with the first line that differs. The *run*
 // (what the caller says, optimizer, clip, context, batch, dropout, attention) may differ, and each difference comes back as a line.
 //
+// What config.update stores in two bytes or one is saved as it is stored; of moments in eight bits also the scales of the blocks that a
+// parameter lies in, "first_scale.blocks.0.mlp.in.weight", .... A run goes on from a snapshot with the same formats only; one of others is
+// refused like another model's.
+//
 // Bytes of the file: parameters · (size of a master + 2 · size of a moment), 12 for floats; the padding between tensors is zero
 // and stays out. Memory: 1 MiB besides the header; for a store in a device's memory also a copy of it on the host. A run saved
 // from one backend goes on in another. Formats: train/safetensors.hpp, train/snapshot_file.hpp.
@@ -31,11 +35,12 @@ template <class T>
 concept saved_trainer = requires(T& trainer) {
     typename T::model;
     typename T::first_phase;
-    { trainer.store() } -> std::same_as<parameter_store<typename T::model>&>;
+    { trainer.store() } -> std::same_as<typename T::store_type&>;
     { trainer.state() } -> std::same_as<run_state&>;
     { trainer.optimizer() } -> std::convertible_to<adamw>;
     { trainer.clip() } -> std::convertible_to<clip_by_global_norm>;
     trainer.refresh_weights();
+    { trainer.stopped() } -> std::convertible_to<std::string>;
 };
 
 /// Everything that shapes the parameters or what the model computes of them, as lines: "width=256", ..., "precision=float",

@@ -65,6 +65,8 @@ private:
 /// Names of the optimizer's tensors, one for each parameter.
 [[nodiscard]] inline std::string first_moment_of(std::string_view parameter) { return "first_moment." + std::string(parameter); }
 [[nodiscard]] inline std::string second_moment_of(std::string_view parameter) { return "second_moment." + std::string(parameter); }
+[[nodiscard]] inline std::string first_scale_of(std::string_view parameter) { return "first_scale." + std::string(parameter); }
+[[nodiscard]] inline std::string second_scale_of(std::string_view parameter) { return "second_scale." + std::string(parameter); }
 
 /// Collects a run's state and writes it at once, in full or not at all. Tensors are views: their memory must stay as it is until
 /// `save` returns.

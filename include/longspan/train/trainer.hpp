@@ -7,6 +7,8 @@
 //     ls::trainer<config> trainer{ls::seed{42}};
 //     for (const auto& batch : ls::batches<config>(source)) std::cout << trainer.step(batch) << '\n';
 //
+// Where config.update says by_bucket(), gradients are used as the backward makes them, and the last two happen bucket by bucket.
+//
 // A run of several phases is `ls::trainer<ls::phases<short_config, long_config>>` and `trainer.step<long_config>(batch)`: one
 // parameter store, one step count, and the arena of the hungriest phase.
 #pragma once
@@ -36,6 +38,7 @@
 #include <longspan/model/pass.hpp>
 #include <longspan/model/plan.hpp>
 #include <longspan/optim/adamw.hpp>
+#include <longspan/optim/bucket_step.hpp>
 #include <longspan/optim/clip.hpp>
 #include <longspan/optim/loss_scale.hpp>
 #include <longspan/optim/schedule.hpp>
@@ -73,6 +76,8 @@ struct phase_list {
     static consteval bool check() { return check_config<Run>(); }
     template <class Model>
     static constexpr bool all_of = std::is_same_v<Model, model_of_config<Run>>;
+    template <class Update>
+    static constexpr bool all_update = std::is_same_v<Update, update_of<Run>>;
     /// What to say when the phase that needs most does not fit.
     template <class Backend>
     static std::string advice(bytes room) {
@@ -97,6 +102,8 @@ struct phase_list<phases<First, Rest...>> {
     static consteval bool check() { return check_config<First>() && (check_config<Rest>() && ...); }
     template <class Model>
     static constexpr bool all_of = (std::is_same_v<Model, model_of_config<Rest>> && ...);
+    template <class Update>
+    static constexpr bool all_update = (std::is_same_v<Update, update_of<Rest>> && ...);
     template <class Backend>
     static std::string advice(bytes room) {
         constexpr bytes peaks[] = {plan<First, Backend>.peak(), plan<Rest, Backend>.peak()...};
@@ -144,22 +151,31 @@ public:
     static_assert(list::template all_of<model>,
                   "the phases of a run share one parameter store: they may differ in context, attention, batch and checkpoint, "
                   "but not in precision nor in any other number of their shape (nor in context when positions are learned)");
+    /// How the optimizer's state is stored.
+    using update_type = update_of<first_phase>;
+    static_assert(list::template all_update<update_type>,
+                  "the phases of a run share one parameter store: they must have the same config.update, or none of them one");
+    using store_type = parameter_store<model, update_type>;
 
     /// Bytes of the arena: the largest peak of the phases.
     static constexpr bytes memory_needed = list::template most<peak>;
     /// Reports that wait to be asked for; the oldest is given up when there are more.
     static constexpr index most_pending = 8;
 
+    /// There is no global norm to clip by where gradients are used bucket by bucket.
+    static constexpr clip_by_global_norm usual_clip = update_type::knows_norm ? clip_by_global_norm{} : clip_by_global_norm{no_clip};
+
     /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much, before anything is allocated
     /// where the backend can tell, with the plan's table and the nearest budget that fits.
-    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = {});
+    explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = usual_clip);
     trainer(const trainer&) = delete;
     trainer& operator=(const trainer&) = delete;
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
     /// targets. A step without targets, whose loss or gradient is not finite, or one of whose streams (where there are two) left its
-    /// range, changes no parameter and says why. Waits.
+    /// range, changes no parameter and says why. By bucket, a gradient that is not finite may be met when parts of the update are done:
+    /// run_stopped names the bucket, and so does every later step until a snapshot is loaded. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
@@ -198,7 +214,7 @@ public:
         set_arguments_of_first_phase(arguments);
     }
 
-    [[nodiscard]] parameter_store<model>& store() { return store_; }
+    [[nodiscard]] store_type& store() { return store_; }
     /// Waits for the steps under way. What is changed here counts from the next step on.
     [[nodiscard]] run_state& state();
     [[nodiscard]] const adamw& optimizer() const { return optimizer_; }
@@ -211,13 +227,15 @@ public:
     /// Between the store, in whichever memory it lies, and the caller's. Wait.
     void copy_out(std::span<const std::byte> from, std::byte* to);
     void copy_in(std::span<const std::byte> from, std::byte* to);
-    /// After the masters were written from outside (a snapshot): rounds them into the weights.
+    /// After the masters were written from outside (a snapshot): rounds them into the weights. A run that had stopped may go on.
     void refresh_weights();
+    /// Empty, or why the run cannot go on from its parameters.
+    [[nodiscard]] const std::string& stopped() const { return stopped_; }
     /// Waits for a step under way and all before it.
     [[nodiscard]] step_report report_of(index step);
 
 private:
-    using layout_type = parameter_layout<model>;
+    using layout_type = typename store_type::layout_type;
     using ops_type = typename Backend::ops;
 
     /// A step that was submitted: what the host knows of it, and what is on its way.
@@ -256,15 +274,21 @@ private:
     step_state begin_alone();
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
+    /// When a bucket's gradients are complete.
+    template <class Ops>
+    void measure_squares(const Ops& ops, index bucket);
+    template <class Ops>
+    void update_bucket(const Ops& ops, index bucket);
     void settle(index step);
-    [[nodiscard]] std::string first_not_finite(bool weights_alone = false);
+    /// `bucket`: whose gradient was found not to be finite, or −1; where they are kept whole they are searched.
+    [[nodiscard]] std::string first_not_finite(index bucket, bool weights_alone = false);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 
     std::unique_ptr<typename Backend::runtime> runtime_;
     arena memory_;
     held_region state_region_, request_region_;
-    parameter_store<model> store_;
+    store_type store_;
     adamw optimizer_;
     clip_by_global_norm clip_;
     run_state state_;
@@ -275,9 +299,11 @@ private:
     std::array<pass_marks, 2 + 4 * list::count> passes_{};  ///< of work that is a pass, its phases'
     stack_arguments<attention_of<first_phase>> arguments_{};
     bool arguments_set_ = false;
+    std::string stopped_;
 };
 
 }  // namespace longspan
 
 #include <longspan/train/detail/trainer.hpp>
+#include <longspan/train/detail/trainer_buckets.hpp>
 #include <longspan/train/detail/trainer_step.hpp>

@@ -59,23 +59,29 @@ template <class P>
 /// on the host, the bytes of the file for a store in a device's memory.
 template <class Trainer>
 class saved_runs {
-    using model = typename Trainer::model;
-    using master = typename model::template storage<role::master>;
-    using moment = typename model::template storage<role::moment>;
+    using store_type = typename Trainer::store_type;
+    using master = typename store_type::master;
+    using moment = typename store_type::stored_moment;
 
 public:
     explicit saved_runs(Trainer& trainer) : trainer_(trainer) {
         masters_ = readable(trainer.store().masters(), master_copy_);
         first_ = readable(trainer.store().first_moments(), first_copy_);
         second_ = readable(trainer.store().second_moments(), second_copy_);
+        first_scales_ = readable(trainer.store().first_scales(), first_scales_copy_);
+        second_scales_ = readable(trainer.store().second_scales(), second_scales_copy_);
     }
     /// What was written here becomes the trainer's.
     void put_back() {
         if constexpr (!in_place) {
-            const auto put = [&](auto copy, auto run) { trainer_.copy_in(std::as_bytes(copy), std::as_writable_bytes(run).data()); };
+            const auto put = [&](auto copy, auto run) {
+                if (!run.empty()) trainer_.copy_in(std::as_bytes(copy), std::as_writable_bytes(run).data());
+            };
             put(masters_, trainer_.store().masters());
             put(first_, trainer_.store().first_moments());
             put(second_, trainer_.store().second_moments());
+            put(first_scales_, trainer_.store().first_scales());
+            put(second_scales_, trainer_.store().second_scales());
         }
         trainer_.refresh_weights();
     }
@@ -83,12 +89,19 @@ public:
     /// Calls f(name of the tensor, shape, elements) for all that a snapshot holds.
     template <class F>
     void for_each(F&& f) {
-        parameter_layout<model>::for_each([&](const std::string& name, const parameter& p, index offset) {
+        store_type::layout_type::for_each([&](const std::string& name, const parameter& p, index offset) {
             const auto part = [&](auto all) { return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(p.size())); };
             const std::vector<index> shape = shape_of(p);
             f(name, shape, part(masters_));
             f(first_moment_of(name), shape, part(first_));
             f(second_moment_of(name), shape, part(second_));
+            if constexpr (store_type::in_eight_bits) {
+                // Every block that the parameter touches; one that it shares with the next is in the file twice.
+                const index first_block = offset / eight_bit::block, blocks = ceil_div(offset + p.size(), eight_bit::block) - first_block;
+                const auto scales = [&](auto all) { return all.subspan(static_cast<std::size_t>(first_block), static_cast<std::size_t>(blocks)); };
+                f(first_scale_of(name), std::vector<index>{blocks}, scales(first_scales_));
+                f(second_scale_of(name), std::vector<index>{blocks}, scales(second_scales_));
+            }
         });
     }
 
@@ -98,6 +111,7 @@ private:
     template <class T>
     [[nodiscard]] std::span<T> readable(std::span<T> run, std::vector<T>& copy) {
         if constexpr (in_place) return run;
+        if (run.empty()) return run;
         copy.resize(run.size());
         trainer_.copy_out(std::as_bytes(run), std::as_writable_bytes(std::span(copy)).data());
         return copy;
@@ -106,8 +120,10 @@ private:
     Trainer& trainer_;
     std::vector<master> master_copy_;
     std::vector<moment> first_copy_, second_copy_;
+    std::vector<float> first_scales_copy_, second_scales_copy_;
     std::span<master> masters_;
     std::span<moment> first_, second_;
+    std::span<float> first_scales_, second_scales_;
 };
 
 template <configuration Phase>
@@ -186,6 +202,11 @@ description describe_model() {
     lines.set("soft_cap", shape.soft_cap);
     if constexpr (shape.positions == position_kind::rotary) lines.set("rotary_base", shape.rotary_base);
     lines.set("norm_epsilon", shape.norm_epsilon).set("precision", model_of_config<Config>::precision::name);
+    // Only where a configuration says how, so that what was saved before it could say so is not another model's.
+    using precision = typename model_of_config<Config>::precision;
+    if constexpr (!update_of<Config>::template usual<precision>) {
+        lines.set("moments", update_of<Config>::moments_name).set("masters", update_of<Config>::template has_master<precision>);
+    }
     return lines.set("parameters", parameter_layout<model_of_config<Config>>::count);
 }
 
@@ -204,6 +225,8 @@ description describe_run() {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (lines.set("attention." + std::to_string(I), detail::pattern_fingerprint<pattern_at<stack_type, static_cast<index>(I)>>()), ...);
     }(std::make_index_sequence<static_cast<std::size_t>(pattern_count<stack_type>)>{});
+    if constexpr (update_of<Config>::in_bf16) lines.set("gradients", "bf16");
+    if constexpr (update_of<Config>::in_buckets) lines.set("gradients", "by_bucket");
     return lines.set("checkpoint", checkpoint_of<Config>::name);
 }
 
@@ -211,6 +234,7 @@ template <saved_trainer Trainer>
 bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state& data, const description& run) {
     snapshot_writer file(describe_model<typename Trainer::first_phase>(), detail::whole_run(trainer, run));
     const run_state& state = trainer.state();
+    expects<run_stopped>(trainer.stopped().empty(), [&] { return trainer.stopped(); });
     file.set("seed", state.seed).set("steps", state.steps).set("updates", state.updates).set("tokens", state.tokens);
     file.set("loss_scale", state.scale.value).set("loss_scale.good_steps", state.scale.good_steps);
     file.set("loss_scale.dynamic", state.scale.dynamic);

@@ -19,6 +19,10 @@ trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm c
       store_(memory_), optimizer_(optimizer), clip_(clip) {
     optimizer_.check();
     clip_.check();
+    expects(update_type::knows_norm || clip_.limit == no_clip, [&] {
+        return "config.update says by_bucket(), which knows no global norm to clip by: expected ls::clip_by_global_norm{ls::no_clip}, got a limit of " +
+               detail::number(clip_.limit) + "; or take .by_bucket().with_norm()";
+    });
     state_.seed = from.value;
     initialise();
 }
@@ -71,6 +75,10 @@ void trainer<Run, Backend>::initialise() {
     ops.zero(store_.gradients());
     ops.zero(store_.first_moments());
     ops.zero(store_.second_moments());
+    if constexpr (store_type::in_eight_bits) {
+        ops.zero(store_.first_scales());
+        ops.zero(store_.second_scales());
+    }
     std::vector<std::uint8_t> decays(static_cast<std::size_t>(layout_type::groups));
     layout_type::mark_decay(decays.data(), [&](const parameter& p) { return optimizer_.decay_of(group_of(p)) > 0; });
     runtime_->upload(std::span<const std::uint8_t>(decays), store_.decays().data());
@@ -87,7 +95,8 @@ void trainer<Run, Backend>::initialise() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::refresh_weights() {
-    if constexpr (precision::has_master) ops_type(*runtime_).round(store_.masters(), store_.weights());
+    stopped_.clear();
+    if constexpr (store_type::has_master) ops_type(*runtime_).round(store_.masters(), store_.weights());
 }
 
 template <class Run, class Backend>

@@ -61,14 +61,6 @@ void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Wo
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
-template <class Phase>
-void trainer<Run, Backend>::add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted) {
-    passes_[work_of<Phase>(task::accumulate, weighted)] =
-        pass<Phase>(values).add_gradients(placed, store_.weights().data(), store_.gradients().data());
-}
-
-template <class Run, class Backend>
-    requires(detail::phase_list<Run>::check())
 step_state trainer<Run, Backend>::begin_alone() {
     const run_state& mine = state();
     step_state* const there = state_region_.as<step_state>();
@@ -86,6 +78,9 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std::span<double> token_losses) {
+    expects(!update_type::in_buckets, [] {
+        return std::string("accumulate_gradients: config.update says by_bucket(), so no gradients are kept that could add up");
+    });
     check_batch<Phase>(batch, true);
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
@@ -170,6 +165,10 @@ template <class Phase>
 pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<const token_batch> micro_batches, double learning_rate) {
     for (const token_batch& batch : micro_batches) check_batch<Phase>(batch, true);
     check_learning_rate(learning_rate);
+    expects<run_stopped>(stopped_.empty(), [&] { return stopped_; });
+    expects(!update_type::in_buckets || micro_batches.size() <= 1, [&] {
+        return "config.update says by_bucket(), so a step has one micro-batch; got " + std::to_string(micro_batches.size());
+    });
     if (submitted_ - settled_ == most_pending) settle(settled_ + 1);
 
     record& made = records_[static_cast<std::size_t>(submitted_ % most_pending)];
@@ -184,8 +183,15 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
     step_state* const state = state_region_.as<step_state>();
     runtime_->send(request(learning_rate, weight), request_region_.as<step_request>());
     replay<Phase>(task::begin, false, true, [&] {
-        runtime_->once(begin_step{state, request_region_.as<step_request>()});
-        ops_type(*runtime_).zero(store_.gradients());
+        const step_request* const asked = request_region_.as<step_request>();
+        if constexpr (!update_type::knows_norm) {
+            runtime_->once(begin_bucket_step{state, asked, optimizer_, optimizer_.weight_decay});
+        } else if constexpr (update_type::twice) {
+            runtime_->once(begin_first_pass{state, asked});
+        } else {
+            runtime_->once(begin_step{state, asked});
+            ops_type(*runtime_).zero(store_.gradients());
+        }
     });
     for (const token_batch& batch : micro_batches) {
         with_batch<Phase>(batch, {}, [&](const placed_batch& placed, const auto& values) {
@@ -236,13 +242,14 @@ step_report trainer<Run, Backend>::step(const token_batch& batch) {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::update() {
-    held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     step_state* const state = state_region_.as<step_state>();
+    if constexpr (update_type::twice) return runtime_->once(conclude_second_pass{state});
+    if constexpr (update_type::in_buckets) return runtime_->once(conclude_bucket_step{state});
+    held_region workspace(memory_, "workspace of the update", Backend::update_workspace(layout_type::size));
     ops_type ops(*runtime_, workspace.data(), &state->bad);
     ops.sum_of_squares(store_.gradients(), &state->squares);
     runtime_->once(conclude_step{state, optimizer_, optimizer_.weight_decay, clip_.limit});
-    ops.adamw(store_.masters(), store_.weights(), store_.gradients(), store_.first_moments(), store_.second_moments(), store_.decays().data(),
-              state->scalars, &state->apply);
+    ops.update(store_.run(), state->scalars, rounding_source{&state->keys.seed, &state->updates}, &state->apply);
 }
 
 template <class Run, class Backend>
@@ -254,6 +261,7 @@ step_report trainer<Run, Backend>::report_of(index step) {
     });
     const record& made = records_[static_cast<std::size_t>((step - 1) % most_pending)];
     detail::expect_good_ids(made.state.get());
+    expects<run_stopped>(update_type::knows_norm || made.state.get().not_finite < 0, [&] { return made.report.refused; });
     return made.report;
 }
 
@@ -281,11 +289,20 @@ void trainer<Run, Backend>::settle(index step) {
         report.loss = std::numeric_limits<double>::quiet_NaN();  // of streams without what did not fit
         report.refused = detail::overflow_sentence<model>(s);
         if (step != submitted_) return;
-        if (const std::string weight = first_not_finite(true); !weight.empty()) report.refused += ": " + weight;
+        if (const std::string weight = first_not_finite(-1, true); !weight.empty()) report.refused += ": " + weight;
+        return;
+    }
+    if (!update_type::knows_norm && s.not_finite >= 0) {
+        if (stopped_.empty()) {
+            stopped_ = "step " + std::to_string(report.step) + ": the gradient of " + layout_type::bucket_name(s.not_finite) +
+                       " is not finite. The buckets before it in the backward are updated, it and those behind it are not: the run cannot go on "
+                       "from these parameters, and its last snapshot stands";
+        }
+        report.refused = stopped_;
         return;
     }
     report.refused = std::isfinite(s.losses.loss) ? "" : "the loss is not finite: ";
-    report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
+    report.refused += step == submitted_ ? first_not_finite(s.not_finite) : "a later step has begun, so no tensor can be named";
 }
 
 template <class Run, class Backend>
@@ -297,7 +314,7 @@ run_state& trainer<Run, Backend>::state() {
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
-std::string trainer<Run, Backend>::first_not_finite(bool weights_alone) {
+std::string trainer<Run, Backend>::first_not_finite(index bucket, bool weights_alone) {
     // A weight comes before all that is computed from it. Gradients come to be from the head down, so of those the last in the
     // store was first in time.
     std::string weight, gradient;
@@ -312,9 +329,12 @@ std::string trainer<Run, Backend>::first_not_finite(bool weights_alone) {
         };
         if (const index at = first(store_.weights()); at >= 0 && weight.empty()) weight = sentence("the weight ", at);
         if (weights_alone) return;
-        if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
+        if constexpr (!update_type::in_buckets) {
+            if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
+        }
     });
     if (!weight.empty() || weights_alone) return weight;
+    if (update_type::in_buckets) return bucket < 0 ? "every weight is finite" : "the gradient of " + layout_type::bucket_name(bucket) + " is not finite";
     return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
 }
 
