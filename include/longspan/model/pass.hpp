@@ -62,6 +62,7 @@ struct pass_marks {
     bytes forward = 0;   ///< up to the turn
     bytes turn = 0;      ///< head and loss
     bytes backward = 0;  ///< what is made again included
+    bytes pinned = 0;    ///< of the arena to which tensors leave
 };
 
 /// Runs micro-batches of Config's budget. Holds no memory of its own; the arena, the state and the arguments outlive it.
@@ -83,8 +84,10 @@ public:
 
     /// `state` lies in the backend's memory: its keys are those of every draw, its gradient_scale multiplies gradients, its losses
     /// are added to, and its `bad` keeps the first id outside the vocabulary.
-    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_arguments<patterns>& arguments = no_stack_arguments)
-        : ops_(ops), memory_(&memory), state_(state), arguments_(&arguments) {}
+    /// `pinned` (pinned_layout bytes) is asked for only by policies under which tensors leave the device.
+    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_arguments<patterns>& arguments = no_stack_arguments,
+                 arena* pinned = nullptr)
+        : ops_(ops), memory_(&memory), state_(state), arguments_(&arguments), pinned_(pinned) {}
 
     /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses. Returns what it held.
     pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
@@ -114,6 +117,7 @@ private:
     arena* memory_;
     step_state* state_;
     const stack_arguments<patterns>* arguments_;
+    arena* pinned_;
 };
 
 template <configuration Config, class Backend>
@@ -132,6 +136,7 @@ auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool
                          .cosines = angle.template get<"rotary cosines">(),
                          .sines = angle.template get<"rotary sines">(),
                          .keys = &state_->keys,
+                         .pinned = pinned_,
                          .training = training};
     context.ops.make_segments(context.pieces, segments.as<segment>());
     if constexpr (memory_type::rotary) {
@@ -144,6 +149,10 @@ auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool
 template <configuration Config, class Backend>
 pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
     pass_marks marks;
+    if constexpr (offloads<checkpoint_of<Config>>) {
+        expects(pinned_ != nullptr, [] { return std::string("a pass whose policy offloads takes an arena over pinned host memory; got none"); });
+        (void)pinned_->lap();
+    }
     (void)memory_->lap();
     with_context(batch, true, [&](auto& context) {
         tensors<typename model::precision, typename memory_type::gradient_table> stream(*memory_, context.tokens);
@@ -167,6 +176,7 @@ pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batc
         embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
     });
     marks.backward = memory_->lap();
+    if (pinned_ != nullptr) marks.pinned = pinned_->lap();
     return marks;
 }
 

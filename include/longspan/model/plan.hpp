@@ -24,6 +24,7 @@ struct memory_plan {
     bytes alignment = 0;
     index tokens = 0;     ///< of a micro-batch
     bytes parameters = 0; ///< of the peak: what stays from step to step
+    bytes pinned = 0;     ///< beside the arena: of pinned host memory, for what leaves the device
 
     /// Bytes of the arena at the worst moment of a step.
     [[nodiscard]] constexpr bytes peak() const { return tree.peak(alignment); }
@@ -59,6 +60,14 @@ template <configuration Config, class Backend>
                            region("workspace of the update", Backend::update_workspace(parameter_layout<model_of_config<Config>>::size))));
 }
 
+/// What leaves the device for pinned host memory, while one micro-batch runs under a policy, by default Config's; nothing under most.
+template <configuration Config, class Backend, class Policy = checkpoint_of<Config>>
+[[nodiscard]] constexpr layout pinned_layout([[maybe_unused]] index tokens) {
+    using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
+    if constexpr (offloads<Policy>) return Policy::pinned(decoder::stack(tokens));
+    else return together("pinned host memory");
+}
+
 namespace detail {
 
 template <configuration Config, class Backend>
@@ -66,7 +75,8 @@ constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
     constexpr auto tree = freeze<make>();
     constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
-    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store};
+    constexpr bytes pinned = pinned_layout<Config, Backend>(Config::batch.budget).peak(Backend::alignment);
+    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned};
 }
 
 }  // namespace detail
