@@ -31,7 +31,7 @@ inline constexpr decoder_shape normed = [] {
 constexpr auto mixture = recompute_every<2>.for_blocks<2>().then(selective);
 // These are too narrow for their copies to hide.
 constexpr auto away = offload<selective>.even_if_slow();
-constexpr auto all_away = offload<recompute_every<1>>.slots<3>().even_if_slow();
+constexpr auto all_away = offload<recompute_every<1>, 3>.even_if_slow();
 constexpr auto partly_away = offload<store_all>.even_if_slow().for_blocks<3>().then(away);
 
 template <decoder_shape Shape, auto Precision, auto Policy>

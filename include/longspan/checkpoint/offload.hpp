@@ -4,7 +4,7 @@
 // memory while the next segments run, and returns ahead of its backward. On the device there are only the slots of a ring.
 //
 //     static constexpr auto checkpoint = ls::offload<ls::selective>;
-//     static constexpr auto checkpoint = ls::offload<ls::recompute_every<1>>.slots<3>();
+//     static constexpr auto checkpoint = ls::offload<ls::recompute_every<1>, 3>;
 //     static constexpr auto checkpoint = ls::store_all.for_blocks<4>().then(ls::offload<ls::selective>);
 //
 // Memory, of L blocks under a policy with segments of one block, with S a stream, K what is kept of a block and A what it saves, R
@@ -19,9 +19,16 @@
 
 namespace longspan {
 
-/// Policy, with what it keeps in pinned memory. Of a mixture, every part.
-template <auto Policy>
-    requires requires { Policy.template slots<2>(); }
-inline constexpr auto offload = Policy.template slots<2, false>();
+namespace detail {
+
+template <index Slots, block_rule... Rules>
+constexpr auto offloaded(segment_policy<Rules...>) -> segment_policy<leaving_rule(Rules, Slots, false)...>;
+
+}  // namespace detail
+
+/// Policy, with what it keeps in pinned memory. Of a mixture, every part, each through a ring of its own.
+template <auto Policy, index Slots = 2>
+    requires requires { detail::offloaded<Slots>(Policy); }
+inline constexpr decltype(detail::offloaded<Slots>(Policy)) offload{};
 
 }  // namespace longspan

@@ -57,9 +57,10 @@ struct segment_policy {
                   "segment_policy: at least one rule, with segments of 1 block or more (block_rule::square_root: as many as fits), for 0 (all that "
                   "follow) or more blocks");
     static_assert(((Rules.slots == 0 || Rules.slots >= 2) && ...),
-                  "offload: slots<n>() is at least 2, one for the segment that runs and one for those that leave or return meanwhile");
+                  "offload<policy, slots>: at least 2 slots, one for the segment that runs and one for those that leave or return meanwhile");
     static constexpr index transfers = transfers_of_a_slot * (index{0} + ... + Rules.slots);
-    static_assert(transfers <= most_transfers, "offload: the slots<n>() of all rules together are more than there are transfers under way");
+    static_assert(transfers <= most_transfers,
+                  "offload<policy, slots>: the slots of all parts of a mixture are at most 21 together");
     /// Whether anything leaves for pinned memory, and whether that may take longer than the work beside it.
     static constexpr bool offloads = transfers > 0;
     static constexpr bool may_wait = ((Rules.slots == 0 || Rules.may_wait) && ...);
@@ -97,12 +98,7 @@ struct segment_policy {
         }();
         return segment_policy<rule>{};
     }
-    /// The same, where what is kept leaves for pinned memory through so many slots: checkpoint/offload.hpp.
-    template <index Slots, bool MayWait = may_wait && offloads>
-    [[nodiscard]] static consteval auto slots() {
-        return segment_policy<detail::leaving_rule(Rules, Slots, MayWait)...>{};
-    }
-    /// The same, also where a device would wait for the transfers.
+    /// The same (an offload<policy>), also where a device would wait for the transfers.
     [[nodiscard]] static consteval auto even_if_slow() {
         static_assert(offloads, "even_if_slow(): of an offload<policy>; this policy keeps everything on the device");
         return segment_policy<detail::leaving_rule(Rules, Rules.slots, Rules.slots > 0)...>{};

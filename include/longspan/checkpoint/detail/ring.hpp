@@ -44,16 +44,21 @@ public:
     void forward(index s, stream* output) {
         free_kept(s);
         free_stream(s + 1);
-        if (s < leaving) {
-            if (in_ring(s)) {
+        if constexpr (leaving > 0) {
+            if (s < leaving && in_ring(s)) {
                 away(s).input.hold(stack_.pinned(), stack_.tokens());
                 stack_.leave(number(s, stream_gone), of(s).input, away(s).input);
             }
-            for (auto& saved : away(s).kept) saved.hold(stack_.pinned(), stack_.tokens(), At.from);
         }
         pass_segment<At.length>(stack_, memory_, At.begin + s * At.length, At.length_of(s), enters(s), of(s).kept,
                                 s + 1 < At.segments ? of(s + 1).input : *output);
-        if (s < leaving) each_kept(s, [&](auto& from, auto& to) { stack_.leave(number(s, kept_gone), from, to); });
+        if constexpr (leaving > 0) {
+            if (s >= leaving) return;
+            each_kept(s, [&](auto& from, auto& to) {
+                to.hold(stack_.pinned(), stack_.tokens(), At.from);
+                stack_.leave(number(s, kept_gone), from, to);
+            });
+        }
     }
 
     /// The stack's last segment, forward, turned and back.
@@ -66,16 +71,13 @@ public:
     /// Segment s back. The one before it in its slot returns meanwhile, from when s has done.
     template <cost From, class Turn>
     void back(index s, Turn* turn) {
-        if (s < leaving) {
-            stack_.wait(number(s, back_here));
-            for (index b = At.length - 1; b >= 0; --b) away(s).kept[static_cast<std::size_t>(b)].drop();
-            away(s).input.drop();
+        if constexpr (leaving > 0) {
+            if (s < leaving) arrive(s);
         }
         return_segment<At.length, From>(stack_, memory_, At.begin + s * At.length, At.length_of(s), enters(s), of(s).kept, turn);
-        const index next = s - At.slots;
-        if (next < 0) return;
-        if (in_ring(next)) stack_.fetch(number(next, back_here), of(next).input, away(next).input);
-        each_kept(next, [&](auto& to, auto& from) { stack_.fetch(number(next, back_here), to, from); });
+        if constexpr (leaving > 0) {
+            if (s >= At.slots) call_back(s - At.slots);
+        }
     }
 
 private:
@@ -92,6 +94,15 @@ private:
     }
     void free_stream(index s) {
         if (s < At.segments && s >= At.slots && in_ring(s - At.slots)) stack_.wait(number(s, stream_gone));
+    }
+    void call_back(index s) {
+        if (in_ring(s)) stack_.fetch(number(s, back_here), of(s).input, away(s).input);
+        each_kept(s, [&](auto& to, auto& from) { stack_.fetch(number(s, back_here), to, from); });
+    }
+    void arrive(index s) {
+        stack_.wait(number(s, back_here));
+        for (index b = At.length - 1; b >= 0; --b) away(s).kept[static_cast<std::size_t>(b)].drop();
+        away(s).input.drop();
     }
     /// Calls f(what is kept of a block here, its place away) for the blocks of a segment that leaves: these are as long as any.
     template <class F>
