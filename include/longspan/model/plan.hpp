@@ -13,6 +13,7 @@
 #include <longspan/memory/layout.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
+#include <longspan/model/hiding.hpp>
 #include <longspan/optim/step_state.hpp>
 
 namespace longspan {
@@ -43,6 +44,8 @@ template <configuration Config>
 
 /// How a policy places a stack: its `plan`.
 using policy_plan = layout (*)(const stack_bytes&);
+/// What leaves the device at any budget: `pinned_layout` of a policy.
+using pinned_plan = layout (*)(index tokens);
 
 /// What one micro-batch takes beside weights and gradients, at any budget: the batch, forward, loss and backward under a policy, by
 /// default Config's.
@@ -75,6 +78,18 @@ constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
     constexpr auto tree = freeze<make>();
     constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
+    if constexpr (offloads<checkpoint_of<Config>> && !hides_or_may_wait<Config, Backend>()) {
+        constexpr hiding copies = hiding_of<Config, Backend>();
+        // As whole numbers, a thousand tokens a block or segment, since a compiler prints both sides.
+        constexpr auto microseconds_to_leave = static_cast<index>(copies.leaves + 0.5), microseconds_of_forward = static_cast<index>(copies.forward);
+        constexpr auto microseconds_to_return = static_cast<index>(copies.returns + 0.5), microseconds_of_backward = static_cast<index>(copies.backward);
+        static_assert(microseconds_to_leave <= microseconds_of_forward,
+                      "config.checkpoint: what offload keeps of a segment leaves for the host slower than the next segment runs (microseconds a "
+                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
+        static_assert(microseconds_to_return <= microseconds_of_backward,
+                      "config.checkpoint: what offload keeps of a segment returns slower than the segment behind it runs back (microseconds a "
+                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
+    }
     constexpr bytes pinned = pinned_layout<Config, Backend>(Config::batch.budget).peak(Backend::alignment);
     return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned};
 }
