@@ -24,11 +24,22 @@ namespace detail {
 template <index Slots, block_rule... Rules>
 constexpr auto offloaded(segment_policy<Rules...>) -> segment_policy<leaving_rule(Rules, Slots, false)...>;
 
+template <auto Policy, index Slots>
+struct offload_of {
+    static constexpr bool in_segments = requires { offloaded<2>(Policy); };
+    static_assert(in_segments, "offload<policy>: of a policy that keeps or makes again: ls::selective, ls::recompute_every<k>, or a mixture of such");
+    static_assert(Slots >= 2, "offload<policy, slots>: at least 2 slots, one for the segment that runs and one for those that leave or return meanwhile");
+    static constexpr auto make() {
+        if constexpr (in_segments) return decltype(offloaded<(Slots < 2 ? 2 : Slots)>(Policy)){};
+        else return Policy;
+    }
+    using type = decltype(make());
+};
+
 }  // namespace detail
 
 /// Policy, with what it keeps in pinned memory. Of a mixture, every part, each through a ring of its own.
 template <auto Policy, index Slots = 2>
-    requires requires { detail::offloaded<Slots>(Policy); }
-inline constexpr decltype(detail::offloaded<Slots>(Policy)) offload{};
+inline constexpr typename detail::offload_of<Policy, Slots>::type offload{};
 
 }  // namespace longspan

@@ -57,7 +57,7 @@ struct segment_policy {
                   "segment_policy: at least one rule, with segments of 1 block or more (block_rule::square_root: as many as fits), for 0 (all that "
                   "follow) or more blocks");
     static_assert(((Rules.slots == 0 || Rules.slots >= 2) && ...),
-                  "offload<policy, slots>: at least 2 slots, one for the segment that runs and one for those that leave or return meanwhile");
+                  "block_rule: slots are none, or at least 2");
     static constexpr index transfers = transfers_of_a_slot * (index{0} + ... + Rules.slots);
     static_assert(transfers <= most_transfers,
                   "offload<policy, slots>: the slots of all parts of a mixture are at most 21 together");

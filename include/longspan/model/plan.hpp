@@ -78,18 +78,7 @@ constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
     constexpr auto tree = freeze<make>();
     constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
-    if constexpr (offloads<checkpoint_of<Config>> && !hides_or_may_wait<Config, Backend>()) {
-        constexpr hiding copies = hiding_of<Config, Backend>();
-        // As whole numbers, a thousand tokens a block or segment, since a compiler prints both sides.
-        constexpr auto microseconds_to_leave = static_cast<index>(copies.leaves + 0.5), microseconds_of_forward = static_cast<index>(copies.forward);
-        constexpr auto microseconds_to_return = static_cast<index>(copies.returns + 0.5), microseconds_of_backward = static_cast<index>(copies.backward);
-        static_assert(microseconds_to_leave <= microseconds_of_forward,
-                      "config.checkpoint: what offload keeps of a segment leaves for the host slower than the next segment runs (microseconds a "
-                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
-        static_assert(microseconds_to_return <= microseconds_of_backward,
-                      "config.checkpoint: what offload keeps of a segment returns slower than the segment behind it runs back (microseconds a "
-                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
-    }
+    static_assert(check_hiding<Config, Backend>());
     constexpr bytes pinned = pinned_layout<Config, Backend>(Config::batch.budget).peak(Backend::alignment);
     return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned};
 }
