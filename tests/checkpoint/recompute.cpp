@@ -62,6 +62,9 @@ auto gradients_under(const Weights& weights, const token_batch& batch) {
     CHECK_THROWS_AS(run(needed - 1, away), out_of_memory);
     for (const bytes part : {1, 2, 3, 5, 7, 9, 11, 12, 13}) CHECK_THROWS_AS(run(needed * part / 14 / 256 * 256, away), out_of_memory);  // wherever it ends
     if (away > 0) {
+        arena memory(needed);
+        const auto placed = placed_batch::in<host::cpu>(nullptr, batch, [](auto from, auto*) { return from.data(); });
+        CHECK_THROWS_AS((void)pass_type(late_host{}, memory, &state).add_gradients(placed, weights.data(), gradients.data()), bad_argument);
         for (const bytes pinned : {bytes{0}, away / 2 / 64 * 64, away - 1}) CHECK_THROWS_AS(run(needed, pinned), out_of_memory);
     }
     std::vector<std::byte> first;

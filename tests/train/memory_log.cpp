@@ -30,6 +30,7 @@ TEST_CASE("memory log: the peak is the plan's, and each phase's is what its mome
     CHECK(held.forward == whole + at(region("", s.stream)) + at(s.forward_scratch));
     CHECK(held.turn == whole + at(region("", s.stream)) + at(s.turn));
     CHECK(held.backward == std::max(whole + at(region("", s.stream)), whole + at(s.backward_scratch)));
+    static_assert(trainer<phases<config<llama, local, selective, fp32>, phase>>::pinned_needed == plan<phase, host::cpu>.pinned);
     CHECK(held.pinned == plan<phase, host::cpu>.pinned);
     CHECK(held.pinned == at(region("", s.stream)) + at(s.saved.only([](cost worth) { return worth >= cost::attention; })));
     CHECK(held.update == t.memory().used() + host::cpu::update_workspace(parameter_layout<model_of_config<phase>>::size));

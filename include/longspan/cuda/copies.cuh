@@ -20,6 +20,14 @@ namespace longspan::cuda {
 
 class copies {
 public:
+    copies() = default;
+    copies(const copies&) = delete;
+    /// Waits: what is under way reads and writes memory that its owner gives back next.
+    ~copies() {
+        cudaStreamSynchronize(to_host_.ref());
+        cudaStreamSynchronize(from_host_.ref());
+    }
+
     /// Behind all that was asked of `work`, copies the pieces to the host.
     template <class Pieces>
     void leave(stream_ref work, index number, Pieces&& pieces) const {
