@@ -28,7 +28,8 @@ template <auto Policy, index Slots>
 struct offload_of {
     static constexpr bool in_segments = requires { offloaded<2>(Policy); };
     static_assert(in_segments, "offload<policy>: of a policy that keeps or makes again: ls::selective, ls::recompute_every<k>, or a mixture of such");
-    static_assert(Slots >= 2, "offload<policy, slots>: at least 2 slots, one for the segment that runs and one for those that leave or return meanwhile");
+    static_assert(Slots >= 2,
+                  "offload<policy, slots>: at least 2 slots, one for the segment that runs and one for those that leave or return meanwhile");
     static constexpr auto make() {
         if constexpr (in_segments) return decltype(offloaded<(Slots < 2 ? 2 : Slots)>(Policy)){};
         else return Policy;

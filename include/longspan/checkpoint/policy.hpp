@@ -56,7 +56,8 @@ concept block_stack = requires(S& stack, index block, typename S::stream& x, typ
 /// what is kept between two of them, `here` on the device, and wait(number) orders what follows behind the copies of that number so
 /// far (memory/transfer.hpp).
 template <class S>
-concept offloading_stack = block_stack<S> && requires(S& stack, index number, typename S::stream& x, typename S::saved& here, typename S::saved& away) {
+concept offloading_stack = block_stack<S> && requires(S& stack, index number, typename S::stream& x, typename S::saved& here,
+                                                      typename S::saved& away) {
     { stack.pinned() } -> std::same_as<arena&>;
     stack.leave(number, x, x);
     stack.leave(number, here, away);
