@@ -82,10 +82,10 @@ int main(int count, char** words) {
         return 0;
     }
     bandwidth();
-    run<under<within<65536>, ls::selective>>("B 1x65536, window 1024, selective", 8);
-    run<under<within<65536>, ls::offload<ls::selective>>>("B 1x65536, window 1024, offload<selective>", 8);
-    run<under<within<65536>, ls::recompute_every<1>>>("B 1x65536, window 1024, recompute_every<1>", 8);
-    run<under<within<65536>, ls::offload<ls::recompute_every<1>>>>("B 1x65536, window 1024, offload<recompute_every<1>>", 8);
-    run<under<within<524288>, ls::selective>>("B 1x524288, window 1024, selective", 3);
-    run<under<within<524288>, ls::offload<ls::selective>>>("B 1x524288, window 1024, offload<selective>", 3);
+    run<under<within<65536>, ls::selective>>("B 1x65536, window 1024, selective", 6);
+    run<under<within<65536>, ls::offload<ls::selective>>>("B 1x65536, window 1024, offload<selective>", 6);
+    run<under<within<65536>, ls::recompute_every<1>>>("B 1x65536, window 1024, recompute_every<1>", 6);
+    run<under<within<65536>, ls::offload<ls::recompute_every<1>>>>("B 1x65536, window 1024, offload<recompute_every<1>>", 6);
+    run<under<within<524288>, ls::selective>>("B 1x524288, window 1024, selective", 2);
+    run<under<within<524288>, ls::offload<ls::selective>>>("B 1x524288, window 1024, offload<selective>", 2);
 }
