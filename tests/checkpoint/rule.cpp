@@ -17,6 +17,7 @@ TEST_CASE("rule: the last segments stay in their slots, and a stream that others
     CHECK(rule(4, 12, 3).streams_held() == 3);
     CHECK(rule(4, 12, 3).streams_leaving() == 8);
     CHECK(rule(4, 2, 2).leaving() == 0);
+    CHECK(rule(0, 16, 0).leaving() == 0);
     CHECK(rule(4, 2, 2).slots_used() == 2);
     CHECK(rule(4, 2, 2).streams_held() == 1);
     CHECK(rule(0, 2, 2).streams_held() == 2);

@@ -30,6 +30,7 @@ struct on_a_slow_way_back : wide<Policy> {
 };
 
 constexpr auto ends = ls::offload<ls::selective>.for_blocks<8>().then(ls::recompute_every<1>);
+constexpr auto stays = ls::offload<ls::recompute_every<1>>.for_blocks<8>().then(ls::store_all);
 constexpr auto any = ls::offload<ls::store_all>.even_if_slow();
 
 template <class Config>
@@ -57,7 +58,7 @@ TEST_CASE("hiding: who hides") {
     static_assert(!serves<wide<ls::offload<ls::store_all>>> && serves<wide<any>> && serves<wide<ls::store_all>>);
     static_assert(!serves<on_a_slow_bus<ls::offload<ls::selective>>> && serves<on_a_slow_bus<ls::offload<ls::recompute_every<1>>>>);
     static_assert(!serves<on_a_slow_way_back<ls::offload<ls::selective>>>);
-    static_assert(serves<wide<ends>> && !serves<on_a_slow_bus<ends>>);  // the part that leaves is asked
+    static_assert(serves<wide<ends>> && !serves<on_a_slow_bus<ends>> && serves<wide<stays>>);  // only the part that leaves is asked
     static_assert(ls::hides_or_may_wait<wide<ls::offload<ls::store_all>>, ls::host::cpu>());  // one memory
     // Slow products hide more; the layer that sees least decides.
     static_assert(serves<wide<ls::offload<ls::store_all>, ls::causal & ls::window<1024>, ls::fp32>>);

@@ -31,10 +31,8 @@ struct rule_extent {
 
     [[nodiscard]] constexpr index length_of(index segment) const { return segment + 1 < segments ? length : blocks - segment * length; }
 
-    // Of a rule whose segments leave:
-
-    /// The first segments do: the last ones are still in their slots when their backward comes.
-    [[nodiscard]] constexpr index leaving() const { return segments > slots ? segments - slots : 0; }
+    /// How many segments leave, where there are slots: the last ones are still in theirs when their backward comes.
+    [[nodiscard]] constexpr index leaving() const { return slots > 0 && segments > slots ? segments - slots : 0; }
     [[nodiscard]] constexpr index slots_used() const { return segments < slots ? segments : slots; }
     /// Whether a slot ever holds the stream that enters a segment. The one that enters the first block of a rule behind others is theirs.
     [[nodiscard]] constexpr bool holds_stream(index slot) const { return slot > 0 || begin == 0 || segments > slots; }

@@ -153,7 +153,7 @@ struct segment_policy {
         layout all = together("pinned host memory");
         for (std::size_t i = 0; i < count; ++i) {
             const rule_extent at = extent(i, stack.blocks);
-            if (at.slots == 0 || at.leaving() == 0) continue;
+            if (at.leaving() == 0) continue;
             const layout kept = stack.saved.only([&](cost worth) { return worth >= at.from; });
             all.add(region("block input", stack.stream).repeated(at.streams_leaving(), "segment inputs"));
             all.add(kept.repeated(at.leaving() * at.length, "kept of a block"));

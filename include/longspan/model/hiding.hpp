@@ -83,7 +83,7 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
         const stack_bytes one = decoder_memory<model, patterns, Backend>::stack(1);
         for (std::size_t i = 0; i < Policy::count; ++i) {
             const auto at = Policy::extent(i, Config::shape.layers);
-            if (at.slots == 0 || at.leaving() == 0) continue;
+            if (at.leaving() == 0) continue;
             const auto blocks = static_cast<double>(at.length);
             const double bytes_kept = static_cast<double>(one.stream) +
                                       blocks * static_cast<double>(one.saved.only([&](cost worth) { return worth >= at.from; }).peak(1));
