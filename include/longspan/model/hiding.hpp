@@ -67,14 +67,14 @@ template <configuration Config, class Backend>
 
 }  // namespace detail
 
-/// What Policy's copies take on Backend beside the work that hides them.
+/// What Policy's copies take on Backend beside the work that hides them; nothing of policies that say not where their segments lie.
 template <configuration Config, class Backend, class Policy = checkpoint_of<Config>>
 [[nodiscard]] constexpr hiding hiding_of() {
     using model = model_of_config<Config>;
     using patterns = attention_of<Config>;
     hiding worst;
     constexpr device_rates rates = detail::rates_of<Config, Backend>();
-    if constexpr (offloads<Policy> && rates.to_host > 0) {
+    if constexpr (offloads<Policy> && rates.to_host > 0 && requires { Policy::extent(std::size_t{}, index{}); }) {
         constexpr double second = 1e9;
         const double keys = detail::least_keys<patterns>(Config::shape.context);
         const auto operations = [&](cost made) { return block_tables<model>::flops(made, keys); };
