@@ -208,8 +208,6 @@ void check_all(ls::bytes scratch_of_outputs) {
     check<ls::store_all.for_blocks<1>().then(ls::selective.for_blocks<2>()).then(ls::recompute_every<3>), Blocks>();
     check<away, Blocks>();
     check<ls::offload<ls::selective, 5>, Blocks>();
-    check<ls::offload<ls::store_all>, Blocks>();
-    check<ls::offload<ls::recompute_every<1>>, Blocks>();
     check<ls::offload<ls::recompute_every<2>, 3>, Blocks>();
     check<ls::offload<pairs>, Blocks>();
     check<then_away, Blocks>();
