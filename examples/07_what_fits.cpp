@@ -38,6 +38,19 @@ struct b {
     static constexpr auto batch = ls::packed<32768>;
 };
 
+// b on two residual streams in fixed point: a block's input is made of its output, so that nothing is kept, whatever the depth.
+struct b_on_two_streams : b {
+    static constexpr auto shape = [] {
+        ls::decoder_shape s = b::shape;
+        s.residual = ls::residual_kind::two_streams;
+        s.mlp_chunk = 32768;  // tokens whose hidden activations exist at once
+        return s;
+    }();
+    static constexpr auto checkpoint = ls::reversible;
+    static constexpr auto batch = ls::packed<524288>;
+};
+static_assert(ls::plan<b_on_two_streams, device>.peak() <= 45 * ls::GiB);
+
 // The first eight blocks keep their inputs, the others also what attention made: a policy of two.
 constexpr auto halves = ls::recompute_every<1>.for_blocks<8>().then(ls::selective);
 
@@ -79,10 +92,15 @@ void row(const char* name) {
 }
 
 template <class Model>
-void table(const char* name) {
+void head(const char* name) {
     std::cout << name << ", " << Model::batch.budget << " tokens\n"
               << "| policy | bytes | GiB | GiB pinned | bytes a token | MFLOP a token made again | longest within 139 GiB |\n"
               << "| --- | --- | --- | --- | --- | --- | --- |\n";
+}
+
+template <class Model>
+void table(const char* name) {
+    head<Model>(name);
     row<Model, ls::store_all>("store_all");
     row<Model, ls::selective_products>("selective_products");
     row<Model, ls::selective>("selective");
@@ -98,6 +116,11 @@ void table(const char* name) {
 int main(int count, char** words) {
     table<a>("A");
     table<b>("B");
+    head<b_on_two_streams>("B on two streams");
+    row<b_on_two_streams, ls::store_all>("store_all");
+    row<b_on_two_streams, ls::selective>("selective");
+    row<b_on_two_streams, ls::recompute_every<1>>("recompute_every<1>");
+    row<b_on_two_streams, ls::reversible>("reversible");
     std::cout << "fit: " << ls::checkpoint_of<chosen>::name << " at " << chosen::batch.budget << " tokens, " << chosen::batch.micro_batches
               << " micro-batches, " << chosen::chosen.peak << " bytes\n";
     if (count < 2) return 0;

@@ -7,6 +7,7 @@
 #include <longspan/batch/loader.hpp>
 #include <longspan/checkpoint/offload.hpp>
 #include <longspan/checkpoint/recompute.hpp>
+#include <longspan/checkpoint/reversible.hpp>
 #include <longspan/checkpoint/selective.hpp>
 #include <longspan/data/text_documents.hpp>
 #include <longspan/host/cpu.hpp>

@@ -11,4 +11,7 @@ TEST_CASE("bad_ids: one of them is enough") {
     CHECK(!longspan::bad_ids{}.any());
     CHECK(longspan::bad_ids{.token = 0}.any());
     CHECK(longspan::bad_ids{.target = 5}.any());
+    CHECK(!longspan::bad_ids{.stream = 5}.any());
+    CHECK(longspan::bad_ids{.stream = 5}.overflowed());
+    CHECK(!longspan::bad_ids{.token = 5}.overflowed());
 }

@@ -210,7 +210,7 @@ struct attention_problem {
         return {queries, keys};
     }
     [[nodiscard]] std::size_t room(index tokens, index count) const { return static_cast<std::size_t>(tokens * (count * HeadDim + gap)); }
-    [[nodiscard]] longspan::cuda::pattern_values<arguments> given() const {
+    [[nodiscard]] longspan::pattern_values<arguments> given() const {
         if (from_device != nullptr) return from_device;
         return pattern_arguments;
     }

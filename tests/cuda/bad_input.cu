@@ -2,7 +2,10 @@
 //
 // A user's mistakes at the trainer's door, on the device: a sentence each, and the same context trains on afterwards. Those of single
 // ops stand in their own tests, what a GPU must be in requirements.cpp, head widths in tests/misuse.
+#include <array>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <longspan/cuda/trainer.cuh>
 #include <longspan/longspan.hpp>
@@ -110,6 +113,38 @@ TEST_CASE("cuda bad input: a pattern's run-time values that were not given; they
         CHECK(loss != before);
         before = loss;
     }
+}
+
+TEST_CASE("cuda trainer: run-time values of a pattern may stand elsewhere in every step, and the recorded step is replayed") {
+    using device_trainer = trainer<prefixed, cuda::device>;
+    device_trainer t{seed{2}};
+    trainer<prefixed> host{seed{2}};
+    const token_batch batch = odd_batch(llama.vocabulary, 2);
+    std::vector<std::vector<index>> lengths;
+    for (const index length : {0, 40, 7}) lengths.emplace_back(batch.pieces.size(), length);
+    cuda_test::device_array<index> places[3]{cuda_test::device_array<index>(lengths[0]), cuda_test::device_array<index>(lengths[1]),
+                                             cuda_test::device_array<index>(lengths[2])};
+    const auto submit = [&](std::size_t which) {
+        t.set_arguments({prefix_lengths{places[which].data()}});
+        return t.submit(std::span(&batch, 1));
+    };
+    const auto on_host = [&](std::size_t which) {
+        host.set_arguments({prefix_lengths{lengths[which].data()}});
+        return host.step(batch);
+    };
+    for (std::size_t i = 0; i < 8; ++i) {
+        const step_report ours = submit(i % 3).get(), theirs = on_host(i % 3);
+        CAPTURE(i);
+        CHECK(ours.loss == doctest::Approx(theirs.loss).epsilon(1e-4));
+        CHECK(ours.gradient_norm == doctest::Approx(theirs.gradient_norm).epsilon(1e-3));
+        CHECK(ours.high_water == plan<prefixed, cuda::device>.peak());
+        CHECK(t.runtime().times_recorded() == (i == 0 ? 0 : 3));  // the beginning, the pass, the update
+    }
+    // Each step under way keeps the values that it was submitted with.
+    constexpr std::size_t order[] = {1, 0, 2};
+    const std::array<pending_step<device_trainer>, 3> under_way{submit(order[0]), submit(order[1]), submit(order[2])};
+    for (std::size_t i = 0; i < 3; ++i) CHECK(under_way[i].get().loss == doctest::Approx(on_host(order[i]).loss).epsilon(1e-4));
+    CHECK(t.runtime().times_recorded() == 3);
 }
 
 TEST_CASE("cuda bad input: a position beyond a learned table") {

@@ -167,6 +167,37 @@ TEST_CASE("cuda norm: a sum and its norm in one pass are the bits of the two apa
     CHECK(same_bits(mean.get(), mean_apart.get()));
 }
 
+TEST_CASE("cuda norm: a stream in fixed point is read as the nearest floats, columns of a wider tensor") {
+    constexpr index rows = 300, width = 768;
+    const cuda_test::own_stream stream;
+    std::vector<ls::fixed32> x;
+    std::vector<float> floats;
+    for (const float v : random_values<float>(rows * 2 * width, 1, 1e9)) {
+        x.push_back({static_cast<std::int32_t>(v)});  // beyond 24 bits: rounded
+        floats.push_back(static_cast<float>(static_cast<double>(x.back().units) * 0x1p-18));
+    }
+    const device_array<ls::fixed32> d_x(x);
+    const device_array<float> d_floats(floats);
+    const device_array<ls::bf16> w(random_values<ls::bf16>(width, 2)), dy(random_values<ls::bf16>(rows * width, 3));
+    const auto norms_of = [&](const auto& from) {
+        const auto in = from.constants(rows, width, 2 * width);
+        device_array<ls::bf16> y(rows * width), dx(random_values<ls::bf16>(rows * width, 4));
+        device_array<float> rstd(rows), mean(rows), dw(width), db(width);
+        device_array<std::byte> workspace(static_cast<std::size_t>(ls::cuda::norm_workspace(width)));
+        dw.zero(), db.zero();
+        ls::cuda::rms_norm<width>(stream, in, w.data(), epsilon, y.view(rows, width), rstd.data());
+        ls::cuda::rms_norm_backward<width, accumulate::yes>(stream, dy.constants(rows, width), in, w.data(), rstd.data(), dx.view(rows, width), dw.data(),
+                                                            workspace.data());
+        auto all = doubles(y.get());
+        ls::cuda::layer_norm<width>(stream, in, w.data(), w.data(), epsilon, y.view(rows, width), mean.data(), rstd.data());
+        ls::cuda::layer_norm_backward<width, accumulate::yes>(stream, dy.constants(rows, width), in, w.data(), mean.data(), rstd.data(),
+                                                              dx.view(rows, width), dw.data(), db.data(), workspace.data());
+        for (const auto& more : {doubles(y.get()), doubles(dx.get()), doubles(dw.get()), doubles(db.get())}) all.insert(all.end(), more.begin(), more.end());
+        return all;
+    };
+    CHECK(norms_of(d_x) == norms_of(d_floats));
+}
+
 TEST_CASE("cuda norm: heads of a projection's columns, in place") {
     constexpr index head = 16, heads = 3, rows = 29, apart = 64;
     constexpr std::size_t count = rows * heads * head;

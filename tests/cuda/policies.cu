@@ -28,6 +28,11 @@ inline constexpr decoder_shape normed = [] {
     s.layers = 3;
     return s;
 }();
+/// On two streams, which a block's backward can make again.
+constexpr decoder_shape on_two_streams(decoder_shape s) {
+    s.residual = residual_kind::two_streams;
+    return s;
+}
 constexpr auto mixture = recompute_every<2>.for_blocks<2>().then(selective);
 // These are too narrow for their copies to hide.
 constexpr auto away = offload<selective>.even_if_slow();
@@ -86,6 +91,12 @@ TEST_CASE("cuda policies: the bits of store_all, mixed<bf16>, dropout, Hopper's 
 }
 TEST_CASE("cuda policies: the bits of store_all, fp32, QK-norm, sinks, dropout") {
     policies_agree<normed, fp32, recompute_every<1>, selective, selective_products, away>();
+}
+TEST_CASE("cuda policies: reversible gives the bits of store_all, mixed<bf16>, dropout, Hopper's attention") {
+    policies_agree<on_two_streams(deep), mixed<bf16>, recompute_every<1>, selective, reversible>();
+}
+TEST_CASE("cuda policies: reversible gives the bits of store_all, fp32, QK-norm, sinks, dropout") {
+    policies_agree<on_two_streams(normed), fp32, selective_products, reversible>();
 }
 
 }  // namespace models

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whole steps on the device, held against the host's: the same parameters, batches and random numbers.
+#include <filesystem>
 #include <limits>
+#include <random>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -9,6 +11,7 @@
 
 #include <longspan/cuda/trainer.cuh>
 #include <longspan/longspan.hpp>
+#include <longspan/train/snapshot.hpp>
 
 #include "models.hpp"
 #include "support.cuh"
@@ -242,6 +245,55 @@ TEST_CASE("cuda trainer: mixed<fp16>: gradients that overflow halve the loss sca
     t.state().scale.value = 1024;
     CHECK(t.step(batch).refused == "");
     CHECK(t.state().updates == 1);
+}
+
+namespace {
+
+/// A run of From's that has seen an overflow and good steps goes on as To's from its snapshot: the same bits at first, then as near as
+/// fp16 lets two orders of summation be. The loss scale, made of powers of two and counters, stays equal.
+template <class From, class To>
+void goes_on(From& from, const std::string& path) {
+    const auto batch = [](std::uint64_t i) { return odd_batch(rich.vocabulary, 300 + i); };
+    from.state().scale.value = 0x1p40;
+    CHECK(from.step(batch(0)).refused != "");
+    CHECK(from.state().scale.value == 0x1p39);
+    from.state().scale.value = 256;
+    for (std::uint64_t i = 1; i < 4; ++i) CHECK(from.step(batch(i)).refused == "");
+    from.state().scale.good_steps = loss_scale::stretch - 2;  // it doubles after two more
+    save_snapshot(path, from, {});
+
+    To to{seed{77}};
+    CHECK(load_snapshot(path, to).differences.size() == 1);  // the backend
+    CHECK(kept_by(to) == kept_by(from));
+    CHECK(to.state().steps == 4);
+    CHECK(to.state().updates == 3);
+    CHECK(to.state().scale == loss_scale{256, loss_scale::stretch - 2, true});
+    for (std::uint64_t i = 4; i < 8; ++i) {
+        CAPTURE(i);
+        if (i == 7) from.state().scale.value = to.state().scale.value = 0x1p40;
+        const step_report ours = to.step(batch(i)), theirs = from.step(batch(i));
+        CHECK(to.state().scale == from.state().scale);
+        CHECK((ours.refused == "") == (i < 7));
+        CHECK((theirs.refused == "") == (i < 7));
+        if (i == 7) break;
+        CHECK(to.state().scale.value == (i < 5 ? 256 : 512));
+        CHECK(ours.loss == doctest::Approx(theirs.loss).epsilon(2e-3));  // 2^-9 or so: a few roundings of 2^-11
+        CHECK(ours.gradient_norm == doctest::Approx(theirs.gradient_norm).epsilon(2e-2));
+    }
+    CHECK(to.state().scale == loss_scale{0x1p39, 0, true});
+    CHECK(to.state().updates == 6);
+}
+
+}  // namespace
+
+TEST_CASE("cuda trainer: mixed<fp16>: a run and its loss scale go on, on the other backend, from one snapshot") {
+    const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("longspan_fp16_" + std::to_string(std::random_device{}()));
+    std::filesystem::create_directories(folder);
+    on_host<mixed_half> host{seed{31}};
+    goes_on<on_host<mixed_half>, on_device<mixed_half>>(host, (folder / "to_device.safetensors").string());
+    on_device<mixed_half> device{seed{32}};
+    goes_on<on_device<mixed_half>, on_host<mixed_half>>(device, (folder / "to_host.safetensors").string());
+    std::filesystem::remove_all(folder);
 }
 
 }  // namespace models

@@ -9,6 +9,8 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -162,6 +164,35 @@ TEST_CASE("cuda runs: a run begun on one backend goes on, on the other, from the
     CHECK(!device.choices().empty());
     CHECK(device_again.reuse("another GPU, cuBLASLt 0\n").find("products ran on another GPU, cuBLASLt 0") == 0);
     std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("cuda runs: the same bits whether batches are made when they are asked for or by a thread ahead") {
+    using config_type = config<llama, local, store_all, fp32>;
+    std::vector<std::string> texts;
+    std::mt19937_64 random(5);
+    for (int d = 0; d < 40; ++d) {
+        std::string text;
+        for (std::uint64_t length = 1 + random() % 400; text.size() < length;) text += static_cast<char>(random() % llama.vocabulary);
+        texts.push_back(std::move(text));
+    }
+    const auto run = [&](index depth) {
+        using trainer_type = trainer<config_type, cuda::device>;
+        trainer_type t{seed{41}};
+        std::vector<pending_step<trainer_type>> under_way;
+        std::vector<double> said;
+        const auto take = [&](std::size_t most) {
+            for (; under_way.size() > most; under_way.erase(under_way.begin())) said.push_back(under_way.front().get().loss);
+        };
+        // Bytes below the model's vocabulary, which a loader by itself does not ask for.
+        batch_loader<std::remove_cvref_t<decltype(config_type::batch)>, text_documents> loader(
+            text_documents(texts), config_type::shape.context, loader_options{.seed = 6, .steps = 60, .depth = depth});
+        for (; !loader.done(); take(3)) under_way.push_back(t.submit(loader.next_step()));
+        take(0);
+        return std::tuple(said, masters_of(t), loader.state());
+    };
+    const auto at_once = run(0);
+    CHECK(std::get<0>(at_once).size() == 60);
+    CHECK(at_once == run(4));
 }
 
 }  // namespace models

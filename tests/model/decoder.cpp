@@ -64,6 +64,14 @@ TEST_CASE("gradients: every option of attention at once") { check_gradients<conf
 TEST_CASE("gradients: ALiBi and GELU, layers with patterns of their own") {
     check_gradients<config<slopes, stack<causal & window<10>, global<2>>, store_all, fp64>>(6);
 }
+TEST_CASE("gradients: two streams, every option of attention, dropout everywhere, by reversal") {
+    constexpr decoder_shape paired = [] {
+        decoder_shape s = rich;
+        s.residual = residual_kind::two_streams, s.mlp_chunk = 50;
+        return s;
+    }();
+    check_gradients<config<paired, causal & window<40>, reversible, fp64>>(8);
+}
 TEST_CASE("gradients: sinusoidal positions, an untied head, every key") { check_gradients<config<waves, full, store_all, fp64>>(7); }
 
 }  // namespace models

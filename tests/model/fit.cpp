@@ -174,6 +174,33 @@ TEST_CASE("fit: the longest that fits, to the token") {
     static_assert(rows % 8192 == 0 && rows > 0);
 }
 
+namespace {
+
+struct paired : config<ls::store_all, 4096> {
+    static constexpr auto shape = [] {
+        ls::decoder_shape s = config<ls::store_all, 4096>::shape;
+        s.layers = 16, s.residual = ls::residual_kind::two_streams;
+        return s;
+    }();
+};
+
+}  // namespace
+
+TEST_CASE("fit: of two streams nothing may be kept, where nothing else fits") {
+    using device = ls::cuda::device;
+    constexpr auto all = ls::usual_policies_of<paired>;
+    static_assert(std::is_same_v<decltype(ls::usual_policies_of<config<ls::store_all, 4096>>), decltype(ls::usual_policies)>);
+    constexpr auto peak = [](auto policy) { return ls::detail::peak_at<paired, device>(30011, &decltype(policy)::plan); };
+    constexpr ls::bytes least = peak(ls::reversible);
+    static_assert(least < peak(ls::recompute_every<1>));
+    constexpr auto none = ls::choose<paired, device>(least - 1, 0, all, ls::budgets<30011>);
+    constexpr auto last = ls::choose<paired, device>(least, 0, all, ls::budgets<30011>);
+    constexpr auto more = ls::choose<paired, device>(peak(ls::recompute_every<1>), 0, all, ls::budgets<30011>);
+    static_assert(none.policy == -1);
+    static_assert(last.policy == 5 && last.peak == least);  // reversible makes the most again, so it comes last
+    static_assert(more.policy >= 0 && more.policy != 5 && more.made_again < last.made_again);
+}
+
 TEST_CASE("fit: the nearest budget fits, and one token more does not") {
     finds_the_budget<config<ls::store_all, 4096>, ls::cuda::device>();
     finds_the_budget<config<ls::recompute_every<2>, 4096>, ls::cuda::device>();

@@ -89,6 +89,17 @@ TEST_CASE("step_state: what is not finite, and what has no target, changes nothi
     CHECK(step.state.scale == ls::loss_scale{1024, 5, true});
 }
 
+TEST_CASE("step_state: a step one of whose streams left its range counts, and changes no parameter nor the loss scale") {
+    step_under_way step;
+    step.state.bad.stream = 17;
+    const ls::loss_scale before = step.state.scale;
+    step.conclude();
+    CHECK(step.state.apply == 0);
+    CHECK(step.state.keys.step == 41);
+    CHECK(step.state.updates == 30);
+    CHECK(step.state.scale == before);
+}
+
 TEST_CASE("step_state: a step that met an id outside the vocabulary was not taken") {
     for (ls::index ls::bad_ids::*which : {&ls::bad_ids::token, &ls::bad_ids::target}) {
         step_under_way step;

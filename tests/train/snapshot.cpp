@@ -30,6 +30,10 @@ struct wider : config {
 struct capped : config {
     static constexpr auto shape = ls::decoder_shape{.layers = 2, .width = 12, .heads = 2, .hidden = 20, .vocabulary = 256, .context = 32, .soft_cap = 30};
 };
+struct paired : config {
+    static constexpr auto shape = ls::decoder_shape{.layers = 2, .width = 12, .heads = 2, .hidden = 20, .vocabulary = 256, .context = 32,
+                                                    .residual = ls::residual_kind::two_streams};
+};
 struct narrow : config {
     static constexpr auto precision = ls::mixed<ls::bf16>;
 };
@@ -124,6 +128,7 @@ TEST_CASE("snapshot: another model is refused by the first line that differs, an
     };
     CHECK(refused(wider{}) == other + "width was 12, is 16 (and 2 more)");
     CHECK(refused(capped{}) == other + "soft_cap was 0, is 30");
+    CHECK(refused(paired{}) == other + "residual was absent, is two_streams");  // of the same parameters
     CHECK(refused(other_run{}) == "");
 }
 

@@ -17,6 +17,7 @@
 
 #include <concepts>
 
+#include <longspan/core/kinds.hpp>
 #include <longspan/core/types.hpp>
 #include <longspan/memory/arena.hpp>
 #include <longspan/memory/layout.hpp>
@@ -24,14 +25,20 @@
 
 namespace longspan {
 
+/// What half a block of two streams takes while it runs in place, one way and the other.
+struct half_bytes {
+    layout forward, reverse;
+};
+
 /// What a policy has to place, for one micro-batch.
 struct stack_bytes {
     index blocks = 0;
-    bytes stream = 0;         ///< the residual stream between two blocks
+    bytes stream = 0;         ///< the residual stream, or both of them, between two blocks
     layout saved;             ///< what one block keeps for its backward, each tensor with its cost
     layout forward_scratch;   ///< needed while one block runs forward, each region with the cost of what is made in it
     layout backward_scratch;  ///< needed while one block runs backward
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
+    half_bytes attention{}, mlp{};  ///< of a block, where there are two streams
 };
 
 /// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,
@@ -64,6 +71,14 @@ concept offloading_stack = block_stack<S> && requires(S& stack, index number, ty
     stack.fetch(number, x, x);
     stack.fetch(number, here, away);
     stack.wait(number);
+};
+
+/// A stack of two residual streams, which half a block moves in place: `add_half` forward, `reverse_half` back to what they were, to the
+/// bit, together with the half's backward. Each takes what it needs from the stack's arena and gives it back.
+template <class S>
+concept reversible_stack = block_stack<S> && requires(S& stack, index block, typename S::stream& x) {
+    stack.template add_half<block_half::attention>(block, x);
+    stack.template reverse_half<block_half::attention>(block, x);
 };
 
 /// A checkpointing policy.

@@ -36,6 +36,11 @@ struct write_failed : error {
     using error::error;
 };
 
+/// A residual stream left the range of its fixed point (precision/fixed_point.hpp), so what was computed of it means nothing.
+struct stream_overflow : error {
+    using error::error;
+};
+
 /// A plan needs more bytes than it was given.
 struct out_of_memory : error {
     using error::error;

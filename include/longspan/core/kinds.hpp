@@ -16,6 +16,15 @@ enum class mlp_kind : unsigned char {
     gelu_tanh    ///< the same with GPT-2's tanh form
 };
 
+enum class residual_kind : unsigned char {
+    one_stream,  ///< y = x + branch, in the format of the precision
+    two_streams  ///< y₁ = x₁ + attention(x₂), y₂ = x₂ + mlp(y₁), in fixed point: a block's input follows from its output, to the bit
+                 ///< (Gomez et al., arXiv:1707.04585; Mangalam et al., "Reversible Vision Transformers", arXiv:2302.04869)
+};
+
+/// The two halves of a block, in the order in which they run forward.
+enum class block_half : unsigned char { attention, mlp };
+
 enum class position_kind : unsigned char {
     rotary,      ///< rotated queries and keys (Su et al., arXiv:2104.09864), half-split pairing
     learned,     ///< a table [context, width] added to the embedding

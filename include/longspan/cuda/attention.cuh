@@ -67,19 +67,6 @@ struct statistic_view {
     LONGSPAN_HD [[nodiscard]] constexpr S& operator()(index row, index head) const { return data[row * token_stride + head * head_stride]; }
 };
 
-/// A pattern's run-time values: as they are now, or where they stand in device memory when the kernel runs.
-template <class Arguments>
-struct pattern_values {
-    Arguments value{};
-    const Arguments* from = nullptr;
-
-    constexpr pattern_values() = default;
-    constexpr pattern_values(const Arguments& now) : value(now) {}
-    constexpr pattern_values(const Arguments* later) : from(later) {}
-    /// In a kernel.
-    LONGSPAN_HD [[nodiscard]] constexpr const Arguments& operator()() const { return from != nullptr ? *from : value; }
-};
-
 /// Self-attention within each piece: positions count from 0 at the piece's first token (from its position when it carries).
 /// `pieces` and `out` are device memory, `out` attention_segment_memory(tokens, count) bytes at a multiple of 16: the segments,
 /// and behind them their schedule.

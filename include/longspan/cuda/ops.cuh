@@ -18,6 +18,7 @@
 #include <longspan/cuda/device.hpp>
 #include <longspan/cuda/embedding.cuh>
 #include <longspan/cuda/fill.cuh>
+#include <longspan/cuda/fixed_stream.cuh>
 #include <longspan/cuda/gemm.cuh>
 #include <longspan/cuda/hopper/attention.cuh>
 #include <longspan/cuda/loss.cuh>
@@ -163,7 +164,32 @@ public:
     }
     template <index Width, class X, class B, class Y>
     void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
-        cuda::residual<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin);
+        if constexpr (fixed_format<Y>) cuda::add_branch<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin, note(&bad_ids::stream));
+        else cuda::residual<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin);
+    }
+    template <index Width, class Y, class B, class X>
+    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<X> x) const {
+        cuda::take_branch<Width>(stream_, y, branch, x, pieces, thin.drop, thin.origin, note(&bad_ids::stream));
+    }
+    template <index Width, class V, class X>
+    void start_stream(matrix_view<V> values, matrix_view<X> x) const {
+        cuda::start_stream<Width>(stream_, values, x, note(&bad_ids::stream));
+    }
+    template <index Width, class X, class O>
+    void add_stream(matrix_view<X> x, matrix_view<O> other) const {
+        cuda::add_stream<Width>(stream_, x, other);
+    }
+    template <index Width, class X, class O>
+    void take_stream(matrix_view<X> x, matrix_view<O> other) const {
+        cuda::take_stream<Width>(stream_, x, other);
+    }
+    template <class X, class Y>
+    void copy(matrix_view<X> x, matrix_view<Y> y) const {
+        static_assert(std::is_same_v<std::remove_const_t<X>, Y>);
+        constexpr auto size = sizeof(Y);
+        check(cudaMemcpy2DAsync(y.data, static_cast<std::size_t>(y.stride) * size, x.data, static_cast<std::size_t>(x.stride) * size,
+                                static_cast<std::size_t>(x.columns) * size, static_cast<std::size_t>(x.rows), cudaMemcpyDeviceToDevice, stream_),
+              "copy");
     }
     template <index Width, class X, class Y>
     void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
@@ -173,10 +199,10 @@ public:
     // --- attention, loss ----------------------------------------------------------------------------------------------------------
     void make_segments(const piece_table& pieces, segment* out) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                            matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                             matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out, matrix_view<D> dq,
                             matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const;
 

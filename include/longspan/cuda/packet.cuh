@@ -45,6 +45,10 @@ __device__ __forceinline__ float widen(fp16 x) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
     return wide;
 }
+template <int Fraction>
+__device__ __forceinline__ float widen(fixed_point<std::int32_t, Fraction> x) {
+    return static_cast<float>(x);
+}
 
 }  // namespace detail
 

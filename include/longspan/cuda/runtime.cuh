@@ -73,6 +73,8 @@ public:
     /// The first time does the work, so that libraries load what they need; the second records it; from then on it is replayed.
     template <class Work>
     void replay(index recording, Work&& work);
+    /// How often work has been recorded so far: a step that is only replayed leaves it as it is.
+    [[nodiscard]] index times_recorded() const { return times_recorded_; }
     template <class F>
     void once(const F& f) {
         cuda::once(stream(), f);
@@ -153,6 +155,7 @@ private:
     cublas blas_;
     std::vector<recording> recordings_;
     bool graphs_in_use_ = true;
+    index times_recorded_ = 0;
 
     bytes batch_size_;
     pinned_block batches_, requests_, answers_;

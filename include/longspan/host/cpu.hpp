@@ -18,6 +18,7 @@
 #include <longspan/host/attention.hpp>
 #include <longspan/host/dropout.hpp>
 #include <longspan/host/embedding.hpp>
+#include <longspan/host/fixed_stream.hpp>
 #include <longspan/host/gemm.hpp>
 #include <longspan/host/loss.hpp>
 #include <longspan/host/norm.hpp>
@@ -43,8 +44,13 @@ public:
     using runtime = host::runtime;
     cpu() = default;
     /// Scratch of the ops comes from the stack of each thread here; other backends take theirs from `workspace`.
-    explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, bad_ids* /*notes*/ = nullptr) {}
-    [[nodiscard]] cpu with(std::byte* /*workspace*/, bad_ids* /*notes*/) const { return {}; }
+    /// Bad ids throw; `notes` are for streams that leave their range.
+    explicit cpu(runtime&, std::byte* /*workspace*/ = nullptr, bad_ids* notes = nullptr) : notes_(notes) {}
+    [[nodiscard]] cpu with(std::byte* /*workspace*/, bad_ids* notes) const {
+        cpu noting;
+        noting.notes_ = notes;
+        return noting;
+    }
     template <class T>
     using fetched = runtime::fetched<T>;
     template <class Model>
@@ -177,8 +183,25 @@ public:
         return {{dropout_rate(dropout), depth_rate(skip)}, {keys->seed, keys->step, static_cast<std::uint32_t>(layer), site}};
     }
     template <index Width, class X, class B, class Y>
-    static void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
-        host::residual(x, branch, y, pieces, thin.drop, thin.site);
+    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+        if constexpr (fixed_format<Y>) host::add_branch(x, branch, y, pieces, thin.drop, thin.site, stream_note());
+        else host::residual(x, branch, y, pieces, thin.drop, thin.site);
+    }
+    template <index Width, class Y, class B, class X>
+    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<X> x) const {
+        host::take_branch(y, branch, x, pieces, thin.drop, thin.site, stream_note());
+    }
+    template <index Width, class V, class X>
+    void start_stream(matrix_view<V> values, matrix_view<X> x) const {
+        host::start_stream(values, x, stream_note());
+    }
+    template <index Width, class X, class O>
+    static void add_stream(matrix_view<X> x, matrix_view<O> other) {
+        host::add_stream(x, other);
+    }
+    template <index Width, class X, class O>
+    static void take_stream(matrix_view<X> x, matrix_view<O> other) {
+        host::take_stream(x, other);
     }
     template <index Width, class X, class Y>
     static void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
@@ -194,10 +217,10 @@ public:
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    static void attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+    static void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                   matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    static void attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q,
+    static void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                    matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse,
                                    matrix_view<DO> d_out, matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink,
                                    std::byte* workspace);
@@ -273,6 +296,9 @@ public:
     }
 
 private:
+    [[nodiscard]] index* stream_note() const { return notes_ == nullptr ? nullptr : &notes_->stream; }
+
+    bad_ids* notes_ = nullptr;
     static constexpr std::uint32_t initial_site = 0x696e6974;  // apart from every draw_site
 
     /// What products round their operands to: nothing, unless the format is narrower than its storage.

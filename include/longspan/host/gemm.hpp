@@ -34,6 +34,9 @@ enum class accumulate : bool { no, yes };
 /// A format that stored values may be read in: const or not.
 template <class T>
 concept storage = storage_format<std::remove_const_t<T>>;
+/// The same of a residual stream.
+template <class T>
+concept stream = stream_format<std::remove_const_t<T>>;
 
 /// What a product rounds its operands to as it reads them; void: nothing, they are taken as stored.
 template <class T>

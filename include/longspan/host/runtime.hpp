@@ -31,8 +31,6 @@ public:
     void replay(index /*recording*/, Work&& work) {
         work();
     }
-    /// Drops what was recorded: something that it holds has changed.
-    void forget() {}
     /// Calls f once, where the block can be read and written.
     template <class F>
     void once(const F& f) {

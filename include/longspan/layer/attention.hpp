@@ -15,6 +15,7 @@
 #include <longspan/layer/branch.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
+#include <longspan/pattern/pattern.hpp>
 
 namespace longspan {
 
@@ -69,7 +70,7 @@ struct attention_tables {
         static constexpr std::array list{tensor{"rotated", role::saved, shape.qk_norm ? turned : 0, cost::attention}};
     };
     struct branch_table {
-        static constexpr std::array list{tensor{"branch", role::activation, branch::thinned ? width : 0, cost::product}};
+        static constexpr std::array list{tensor{"branch", role::activation, branch::apart ? width : 0, cost::product}};
     };
     struct projected_gradient_table {
         static constexpr std::array list{tensor{"d qkv", role::gradient, projected}};
@@ -91,6 +92,7 @@ struct attention_layer : attention_tables<Model> {
     using tables::shape, tables::query_width, tables::key_width, tables::turned;
     using residual_in = typename Model::template const_view<role::residual>;
     using residual_out = typename Model::template view<role::residual>;
+    using gradient_in = typename Model::template const_view<role::gradient>;
     using gradient_view = typename Model::template view<role::gradient>;
 
     template <class Backend>
@@ -117,8 +119,14 @@ struct attention_layer : attention_tables<Model> {
     /// y = x + branch(x). Without y only what the backward needs is computed. Of the saved tensors those that are worth `From` or more
     /// are there already and are read, not made; the same ops on the same shapes make the others, so the bits are the same.
     template <cost From = cost::output, class Context>
-    static void forward(Context& c, index layer, weights w, const typename Pattern::arguments& arguments, residual_in x,
+    static void forward(Context& c, index layer, weights w, const values_of<Pattern>& arguments, residual_in x,
                         residual_out* y, const saved& kept) {
+        forward_onto<From>(c, layer, w, arguments, x, x, y, kept);
+    }
+    /// y = onto ± branch(x), where x and y may be two streams.
+    template <cost From = cost::output, joining Way = joining::add, class Context>
+    static void forward_onto(Context& c, index layer, weights w, const typename Pattern::arguments& arguments, residual_in x, residual_in onto,
+                             residual_out* y, const saved& kept) {
         constexpr bool projects = cost::product < From, attends = cost::attention < From;
         const auto qkv = kept.template get<"qkv">();
         if constexpr (projects) {
@@ -142,14 +150,20 @@ struct attention_layer : attention_tables<Model> {
         }
         if (!y) return;
         tensors<precision, typename tables::branch_table> scratch(*c.memory, c.tokens);
-        branch::forward(c, layer, draw_site::attention_branch, x, kept.template get<"attended">(),
-                        w.template get<"out.weight">(), w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
+        branch::template forward<Way>(c, layer, draw_site::attention_branch, onto, kept.template get<"attended">(),
+                                      w.template get<"out.weight">(), w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
     }
 
     /// dx: the gradient with respect to y on entry, with respect to x on return.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, const typename Pattern::arguments& arguments,
+    static void backward(Context& c, index layer, weights w, gradients g, const values_of<Pattern>& arguments,
                          residual_in x, const saved& kept, gradient_view dx) {
+        backward(c, layer, w, g, arguments, x, kept, dx, dx);
+    }
+    /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
+    template <class Context>
+    static void backward(Context& c, index layer, weights w, gradients g, const values_of<Pattern>& arguments, residual_in x,
+                         const saved& kept, gradient_in dy, gradient_view dx) {
         const auto qkv = kept.template get<"qkv">();
         tensors<precision, typename tables::projected_gradient_table> outer(*c.memory, c.tokens);
         const auto d_qkv = outer.template get<"d qkv">();
@@ -159,7 +173,7 @@ struct attention_layer : attention_tables<Model> {
             tensors<precision, typename tables::attended_gradient_table> scratch(*c.memory, c.tokens);
             tensors<precision, typename tables::turned_table> turned_scratch(*c.memory, c.tokens);
             const auto d_attended = scratch.template get<"d attended">();
-            const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, dx,
+            const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, dy,
                                                    scratch.template get<"d branch">());
             c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">(), g.template get<"out.weight">());
             if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);

@@ -119,7 +119,7 @@ struct decoder_block : block_tables<Model> {
     /// y = block(x), with the block's parameters at `bucket`. Without y only what the backward needs is computed, and of that only
     /// what is worth less than `From`: the others are in `kept` already.
     template <cost From = cost::output, class Context>
-    static void forward(Context& c, index layer, const weight* bucket, const typename Pattern::arguments& arguments,
+    static void forward(Context& c, index layer, const weight* bucket, const values_of<Pattern>& arguments,
                         typename attention::residual_in x, typename attention::residual_out* y, const saved& kept) {
         auto middle = kept.middle.template get<"stream between branches">();
         constexpr bool joins = tables::middle_table::list[0].worth < From;
@@ -130,7 +130,7 @@ struct decoder_block : block_tables<Model> {
     /// dx: the gradient with respect to the block's output on entry, to its input on return; parameters' gradients are added to.
     template <class Context>
     static void backward(Context& c, index layer, const weight* bucket, gradient* gradients,
-                         const typename Pattern::arguments& arguments, typename attention::residual_in x, const saved& kept,
+                         const values_of<Pattern>& arguments, typename attention::residual_in x, const saved& kept,
                          typename attention::gradient_view dx) {
         const auto middle = kept.middle.template get<"stream between branches">();
         mlp::backward(c, layer, typename mlp::weights(bucket + tables::mlp_offset),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How a branch joins the residual stream: y = x + branch · Wᵀ (+ b), with dropout on the branch and stochastic depth per
-// document when the shape asks for them. Without them the product adds straight into the stream, rounded once.
+// document when the shape asks for them. Without them the product adds straight into the stream, rounded once. Where there are two
+// streams, in fixed point, the branch comes to be by itself, and can be taken off again to the bit.
 #pragma once
 
 #include <longspan/layer/context.hpp>
@@ -10,11 +11,16 @@
 
 namespace longspan {
 
+/// Whether a branch joins its stream, or is taken off one that it has joined.
+enum class joining : bool { add, take };
+
 template <class Model>
 struct residual_branch {
     static constexpr auto shape = Model::shape;
-    /// Whether the branch is thinned on its way into the stream, and so needs a tensor of its own.
+    /// Whether the branch is thinned on its way into the stream.
     static constexpr bool thinned = shape.dropout > 0 || shape.stochastic_depth > 0;
+    /// Whether the branch needs a tensor of its own before it joins.
+    static constexpr bool apart = thinned || shape.streams() == 2;
 
     /// The chance that a document skips the branches of `layer`: 0 at the first, growing linearly to the shape's at the last.
     [[nodiscard]] static constexpr double skip_chance(index layer) {
@@ -22,20 +28,29 @@ struct residual_branch {
                                 : shape.stochastic_depth;
     }
 
-    /// y = x + thin(branch · Wᵀ + b). `scratch` is [tokens, width], used only when thinned.
-    template <class Context, class Weight>
+    /// y = x ± thin(branch · Wᵀ + b). `scratch` is [tokens, width], used only when the branch is apart.
+    template <joining Way = joining::add, class Context, class Weight>
     static void forward(Context& c, index layer, draw_site site,
                         typename Model::template const_view<role::residual> x,
                         typename Model::template const_view<role::activation> branch, Weight weight,
                         const typename Model::template storage<role::weight>* bias,
                         typename Model::template view<role::activation> scratch,
                         typename Model::template view<role::residual> y) {
-        if constexpr (thinned) {
+        if constexpr (apart) {
             c.ops.template linear<Model>(branch, weight, bias, scratch);
-            c.ops.template add_branch<shape.width>(x, scratch, thinning(c, layer, site), c.pieces, y);
+            join<Way>(c, layer, site, x, scratch, y);
         } else {
             c.ops.template linear_onto<Model>(branch, weight, bias, x, y);
         }
+    }
+
+    /// y = x ± thin(product), of a branch that is apart.
+    template <joining Way, class Context>
+    static void join(Context& c, index layer, draw_site site, typename Model::template const_view<role::residual> x,
+                     typename Model::template const_view<role::activation> product, typename Model::template view<role::residual> y) {
+        static_assert(Way == joining::add || shape.streams() == 2, "only a model of two streams can take a branch off a stream");
+        if constexpr (Way == joining::add) c.ops.template add_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
+        else c.ops.template take_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
     }
 
     /// The gradient that reaches the branch's product: thin(dy), in `scratch` when thinned, else dy itself.

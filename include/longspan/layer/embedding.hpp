@@ -26,9 +26,9 @@ struct embedding_layer {
     using weights = typename Model::template weights<parameter_table>;
     using gradients = typename Model::template gradients<parameter_table>;
 
-    /// x[t] = table[tokens[t]] (+ position), thinned by dropout.
-    template <class Context>
-    static void forward(Context& c, weights w, const std::int32_t* tokens, typename Model::template view<role::residual> x) {
+    /// x[t] = table[tokens[t]] (+ position), thinned by dropout; in the residual's format, or the activation's where two streams begin.
+    template <class Context, class X = typename Model::template storage<role::residual>>
+    static void forward(Context& c, weights w, const std::int32_t* tokens, matrix_view<X> x) {
         c.ops.template embed<shape.width>(tokens, w.template get<"embedding.weight">(), x);
         if constexpr (learned) c.ops.template add_learned_positions<shape.width>(c.pieces, w.template get<"position.weight">(), x);
         if constexpr (shape.positions == position_kind::sinusoidal) c.ops.template add_sinusoidal_positions<shape.width>(c.pieces, x);

@@ -4,6 +4,7 @@
 //
 // Saved per token: the pre-activation (2f gated, f plain) and the norm's statistics. The activation itself is recomputed in the
 // pass which needs its derivative. Scratch: max(width, f) forward, at most (2·2 + …)f backward; see `backward_scratch`.
+// shape.mlp_chunk takes so many tokens at a time through all of it: hidden activations of others do not exist, but where they are saved.
 // Reference: Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202.
 #pragma once
 
@@ -21,9 +22,15 @@ struct mlp_layer {
     static constexpr index width = shape.width;
     static constexpr index hidden = shape.hidden;
     static constexpr index first = shape.gated() ? 2 * hidden : hidden;  ///< columns of the first product: [gate | up], or up
+    /// Tokens at a time.
+    [[nodiscard]] static constexpr index chunk(index tokens) { return 0 < shape.mlp_chunk && shape.mlp_chunk < tokens ? shape.mlp_chunk : tokens; }
     using precision = typename Model::precision;
     using branch = residual_branch<Model>;
     using norm = normalisation<Model>;
+    using residual_in = typename Model::template const_view<role::residual>;
+    using residual_out = typename Model::template view<role::residual>;
+    using gradient_in = typename Model::template const_view<role::gradient>;
+    using gradient_view = typename Model::template view<role::gradient>;
 
     struct parameter_table {
         static constexpr std::array list{
@@ -47,78 +54,188 @@ private:
         static constexpr std::array list{tensor{"normed", role::activation, width, cost::expansion}};
     };
     struct activated_table {
-        static constexpr std::array list{tensor{"activated", role::activation, hidden, cost::output},
-                                         tensor{"branch", role::activation, branch::thinned ? width : 0, cost::output}};
+        static constexpr std::array list{tensor{"activated", role::activation, hidden, cost::output}};
+    };
+    struct branch_table {
+        static constexpr std::array list{tensor{"branch", role::activation, branch::apart ? width : 0, cost::output}};
+    };
+    struct branch_gradient_table {
+        static constexpr std::array list{tensor{"d branch", role::gradient, branch::thinned ? width : 0}};
     };
     struct pre_gradient_table {
         static constexpr std::array list{tensor{"d pre-activation", role::gradient, first}};
     };
     struct activated_gradient_table {
-        static constexpr std::array list{tensor{"d branch", role::gradient, branch::thinned ? width : 0},
-                                         tensor{"d activated", role::gradient, hidden},
-                                         tensor{"activated", role::activation, hidden}};
+        static constexpr std::array list{tensor{"d activated", role::gradient, hidden}, tensor{"activated", role::activation, hidden}};
     };
     struct normed_gradient_table {
         static constexpr std::array list{tensor{"d normed", role::gradient, width}};
     };
+    template <class Table>
+    using scratch_of = tensors<precision, Table>;
+    template <class Table>
+    [[nodiscard]] static constexpr layout bytes_of_table(index tokens) {
+        return layout_of<precision, Table>("", tokens);
+    }
+
+    /// Some rows of all tensors of a table.
+    template <class Kept>
+    struct rows_of {
+        const Kept& all;
+        index begin, count;
+        template <fixed_string Name>
+        [[nodiscard]] auto get() const {
+            return all.template get<Name>().row_range(begin, count);
+        }
+    };
+    /// Calls f(begin, count) for the tokens of each chunk.
+    template <class F>
+    static void for_chunks(index tokens, F&& f) {
+        for (index begin = 0; begin < tokens; begin += chunk(tokens)) f(begin, tokens - begin < chunk(tokens) ? tokens - begin : chunk(tokens));
+    }
+    [[nodiscard]] static constexpr layout chunk_backward_scratch(index rows) {
+        return together("", bytes_of_table<pre_gradient_table>(rows),
+                        either("", bytes_of_table<activated_gradient_table>(rows), bytes_of_table<normed_table>(rows),
+                               bytes_of_table<normed_gradient_table>(rows)));
+    }
 
 public:
     [[nodiscard]] static constexpr layout forward_scratch(index tokens) {
-        return either("mlp forward", layout_of<precision, normed_table>("", tokens), layout_of<precision, activated_table>("", tokens));
+        return either("mlp forward", bytes_of_table<normed_table>(chunk(tokens)),
+                      together("", bytes_of_table<branch_table>(tokens), bytes_of_table<activated_table>(chunk(tokens))));
     }
     [[nodiscard]] static constexpr layout backward_scratch(index tokens) {
-        return together("mlp backward", layout_of<precision, pre_gradient_table>("", tokens),
-                        either("", layout_of<precision, activated_gradient_table>("", tokens),
-                               layout_of<precision, normed_table>("", tokens), layout_of<precision, normed_gradient_table>("", tokens)));
+        return together("mlp backward", bytes_of_table<branch_gradient_table>(tokens), chunk_backward_scratch(chunk(tokens)));
+    }
+    /// Of `add` and of `reverse`, which save nothing that outlives them.
+    [[nodiscard]] static constexpr layout add_scratch(index tokens) {
+        const index rows = chunk(tokens);
+        return together("mlp forward", bytes_of_table<branch_table>(tokens), bytes_of_table<saved_table>(rows),
+                        either("", bytes_of_table<normed_table>(rows), bytes_of_table<activated_table>(rows)));
+    }
+    [[nodiscard]] static constexpr layout reverse_scratch(index tokens) {
+        const index rows = chunk(tokens);
+        return together("mlp made again, backward", bytes_of_table<branch_table>(tokens), bytes_of_table<branch_gradient_table>(tokens),
+                        bytes_of_table<saved_table>(rows),
+                        either("", bytes_of_table<normed_table>(rows), bytes_of_table<activated_table>(rows), chunk_backward_scratch(rows)));
     }
     /// Floating-point operations of the products, forward, per token.
     [[nodiscard]] static constexpr double products() { return 2.0 * static_cast<double>(width * (first + hidden)); }
 
     /// y = x + branch(x). Without y only what the backward needs is computed, and of that only what is worth less than `From`.
     template <cost From = cost::output, class Context>
-    static void forward(Context& c, index layer, weights w, typename Model::template const_view<role::residual> x,
-                        typename Model::template view<role::residual>* y, const saved& kept) {
+    static void forward(Context& c, index layer, weights w, residual_in x, residual_out* y, const saved& kept) {
+        forward_onto<From>(c, layer, w, x, x, y, kept);
+    }
+    /// y = onto + branch(x), where x and y may be two streams.
+    template <cost From = cost::output, class Context>
+    static void forward_onto(Context& c, index layer, weights w, residual_in x, residual_in onto, residual_out* y, const saved& kept) {
         if constexpr (cost::expansion < From) {
-            tensors<precision, normed_table> scratch(*c.memory, c.tokens);
-            const auto normed = scratch.template get<"normed">();
-            norm::forward(c, w, x, normed, kept);
-            c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
-                                         kept.template get<"pre-activation">());
+            for_chunks(c.tokens, [&](index begin, index count) { expand(c, w, x.row_range(begin, count), rows_of<saved>{kept, begin, count}); });
         }
         if (!y) return;
-        tensors<precision, activated_table> scratch(*c.memory, c.tokens);
-        const auto activated = scratch.template get<"activated">();
-        c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
-        branch::forward(c, layer, draw_site::mlp_branch, x, activated, w.template get<"out.weight">(),
-                        w.template get<"out.bias">().data, scratch.template get<"branch">(), *y);
+        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
+        const auto out = scratch.template get<"branch">();
+        for_chunks(c.tokens, [&](index begin, index count) {
+            contract(c, w, rows_of<saved>{kept, begin, count}, onto, out, *y, begin);
+        });
+        if constexpr (branch::apart) branch::template join<joining::add>(c, layer, draw_site::mlp_branch, onto, out, *y);
     }
 
     /// dx: the gradient with respect to y on entry, with respect to x on return.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, typename Model::template const_view<role::residual> x,
-                         const saved& kept, typename Model::template view<role::gradient> dx) {
-        tensors<precision, pre_gradient_table> outer(*c.memory, c.tokens);
-        const auto d_pre = outer.template get<"d pre-activation">();
+    static void backward(Context& c, index layer, weights w, gradients g, residual_in x, const saved& kept, gradient_view dx) {
+        backward(c, layer, w, g, x, kept, dx, dx);
+    }
+    /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
+    template <class Context>
+    static void backward(Context& c, index layer, weights w, gradients g, residual_in x, const saved& kept, gradient_in dy, gradient_view dx) {
+        const scratch_of<branch_gradient_table> outer(*c.memory, c.tokens);
+        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, dy, outer.template get<"d branch">());
+        for_chunks(c.tokens, [&](index begin, index count) {
+            chunk_backward(c, w, g, x.row_range(begin, count), rows_of<saved>{kept, begin, count}, d_branch.row_range(begin, count),
+                           dx.row_range(begin, count));
+        });
+    }
+
+    /// y += branch(x), of two streams.
+    template <class Context>
+    static void add(Context& c, index layer, weights w, residual_in x, residual_out y) {
+        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
+        const auto out = scratch.template get<"branch">();
+        const saved passing(*c.memory, chunk(c.tokens));
+        for_chunks(c.tokens, [&](index begin, index count) {
+            const rows_of<saved> kept{passing, 0, count};
+            expand(c, w, x.row_range(begin, count), kept);
+            contract(c, w, kept, y, out, y, begin);
+        });
+        branch::template join<joining::add>(c, layer, draw_site::mlp_branch, y, out, y);
+    }
+    /// y -= branch(x), to the bit, and dx += the gradient through the branch of which dy is the gradient: hidden activations are made once
+    /// for both.
+    template <class Context>
+    static void reverse(Context& c, index layer, weights w, gradients g, residual_in x, residual_out y, gradient_in dy, gradient_view dx) {
+        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
+        const scratch_of<branch_gradient_table> outer(*c.memory, c.tokens);
+        const auto out = scratch.template get<"branch">();
+        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, dy, outer.template get<"d branch">());
+        const saved passing(*c.memory, chunk(c.tokens));
+        for_chunks(c.tokens, [&](index begin, index count) {
+            const rows_of<saved> kept{passing, 0, count};
+            expand(c, w, x.row_range(begin, count), kept);
+            contract(c, w, kept, y, out, y, begin);
+            chunk_backward(c, w, g, x.row_range(begin, count), kept, d_branch.row_range(begin, count), dx.row_range(begin, count));
+        });
+        branch::template join<joining::take>(c, layer, draw_site::mlp_branch, y, out, y);
+    }
+
+private:
+    /// What some tokens save.
+    template <class Context, class Kept>
+    static void expand(Context& c, weights w, residual_in x, const Kept& kept) {
+        const scratch_of<normed_table> scratch(*c.memory, chunk(c.tokens));
+        const auto normed = scratch.template get<"normed">().row_range(0, x.rows);
+        norm::forward(c, w, x, normed, kept);
+        c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
+                                     kept.template get<"pre-activation">());
+    }
+    /// From there to the branch, in a tensor of its own or on top of the stream: rows of `out`, or of y.
+    template <class Context, class Kept, class Out>
+    static void contract(Context& c, weights w, const Kept& kept, residual_in onto, Out out, residual_out y, index begin) {
+        const index count = kept.count;
+        const scratch_of<activated_table> scratch(*c.memory, chunk(c.tokens));
+        const auto activated = scratch.template get<"activated">().row_range(0, count);
+        c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
+        if constexpr (branch::apart) {
+            c.ops.template linear<Model>(activated, w.template get<"out.weight">(), w.template get<"out.bias">().data, out.row_range(begin, count));
+        } else {
+            c.ops.template linear_onto<Model>(activated, w.template get<"out.weight">(), w.template get<"out.bias">().data,
+                                              onto.row_range(begin, count), y.row_range(begin, count));
+        }
+    }
+    template <class Context, class Kept>
+    static void chunk_backward(Context& c, weights w, gradients g, residual_in x, const Kept& kept, gradient_in d_branch, gradient_view dx) {
+        const index rows = chunk(c.tokens);
+        const scratch_of<pre_gradient_table> outer(*c.memory, rows);
+        const auto d_pre = outer.template get<"d pre-activation">().row_range(0, x.rows);
         {
-            tensors<precision, activated_gradient_table> scratch(*c.memory, c.tokens);
-            const auto d_activated = scratch.template get<"d activated">();
-            const auto activated = scratch.template get<"activated">();
-            const auto d_branch =
-                branch::backward(c, layer, draw_site::mlp_branch, dx, scratch.template get<"d branch">());
+            const scratch_of<activated_gradient_table> scratch(*c.memory, rows);
+            const auto d_activated = scratch.template get<"d activated">().row_range(0, x.rows);
+            const auto activated = scratch.template get<"activated">().row_range(0, x.rows);
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated);
             c.ops.template activate_backward<shape.mlp, hidden>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
             c.ops.template linear_weight_gradient<Model>(d_branch, activated, g.template get<"out.weight">());
             if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
         }
         {
-            tensors<precision, normed_table> scratch(*c.memory, c.tokens);
-            const auto normed = scratch.template get<"normed">();
+            const scratch_of<normed_table> scratch(*c.memory, rows);
+            const auto normed = scratch.template get<"normed">().row_range(0, x.rows);
             norm::forward(c, w, x, normed, kept);
             c.ops.template linear_weight_gradient<Model>(d_pre, normed, g.template get<"in.weight">());
             if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_pre, g.template get<"in.bias">().data);
         }
-        tensors<precision, normed_gradient_table> scratch(*c.memory, c.tokens);
-        const auto d_normed = scratch.template get<"d normed">();
+        const scratch_of<normed_gradient_table> scratch(*c.memory, rows);
+        const auto d_normed = scratch.template get<"d normed">().row_range(0, x.rows);
         c.ops.template linear_input_gradient<Model>(d_pre, w.template get<"in.weight">(), d_normed);
         norm::template backward<true>(c, w, g, x, d_normed, kept, dx);
     }

@@ -49,9 +49,24 @@ constexpr decoder_shape shape_of_layers(decoder_shape shape) {
 
 }  // namespace detail
 
+namespace detail {
+
+// Two streams are in fixed point.
+template <class Precision, bool Fixed>
+struct precision_of_layers {
+    using type = Precision;
+};
+template <class Precision>
+struct precision_of_layers<Precision, true> {
+    using type = fixed_residual<Precision>;
+};
+
+}  // namespace detail
+
 /// The model of a configuration: what its layers are templates of.
 template <configuration Config>
-using model_of_config = model_of<detail::shape_of_layers(Config::shape), std::remove_cvref_t<decltype(Config::precision)>>;
+using model_of_config = model_of<detail::shape_of_layers(Config::shape),
+                                 typename detail::precision_of_layers<std::remove_cvref_t<decltype(Config::precision)>, Config::shape.streams() == 2>::type>;
 
 template <configuration Config>
 using checkpoint_of = std::remove_cvref_t<decltype(Config::checkpoint)>;
@@ -87,6 +102,12 @@ consteval bool check_config() {
                 static_assert(checkpoint_of<Config>::covers(Config::shape.layers),
                               "config.checkpoint: its for_blocks<n>() name more blocks than config.shape.layers has, or leave some to none; "
                               "the last policy needs no number");
+            }
+            if constexpr (requires { checkpoint_of<Config>::needs_two_streams; }) {
+                constexpr bool paired = Config::shape.streams() == 2;
+                static_assert(paired,
+                              "config.checkpoint = ls::reversible makes a block's input of its output, which takes a model of two streams: "
+                              "config.shape.residual = ls::residual_kind::two_streams");
             }
             return check_shape<Config::shape>();
         }

@@ -125,8 +125,20 @@ public:
     void fetch(index, Regions&, Regions&) {}
     void wait(index) {}
     void backward(index b, stream&, saved&) { note(step_moment::work::backward, b, sizes_.backward_scratch); }
+    template <block_half Half>
+    void add_half(index b, stream&) {
+        note(step_moment::work::forward, b, half<Half>().forward);
+    }
+    template <block_half Half>
+    void reverse_half(index b, stream&) {
+        note(step_moment::work::backward, b, half<Half>().reverse);
+    }
 
 private:
+    template <block_half Half>
+    [[nodiscard]] const half_bytes& half() const {
+        return Half == block_half::attention ? sizes_.attention : sizes_.mlp;
+    }
     void note(step_moment::work doing, index block, const layout& scratch) {
         place<memory_use::scratch> passing;
         passing.take(memory_, scratch.peak(Backend::alignment));

@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include <longspan/checkpoint/recompute.hpp>
+#include <longspan/checkpoint/reversible.hpp>
 #include <longspan/checkpoint/selective.hpp>
 #include <longspan/memory/describe.hpp>
 #include <longspan/model/plan.hpp>
@@ -98,6 +99,12 @@ template <configuration Config, class Policy>
     else return true;
 }
 
+template <configuration Config, class Policy>
+[[nodiscard]] consteval bool has_streams_for() {
+    if constexpr (requires { Policy::needs_two_streams; }) return Config::shape.streams() == 2;
+    else return true;
+}
+
 template <auto Wanted, auto... Policies>
 [[nodiscard]] consteval auto policy_at(policy_list<Policies...>) {
     return std::get<static_cast<std::size_t>(Wanted)>(std::tuple{Policies...});
@@ -112,6 +119,8 @@ template <configuration Config, class Backend, auto... Policies, index... Budget
 [[nodiscard]] constexpr fitting choose(bytes room, index step_tokens, policy_list<Policies...>, budget_list<Budgets...>) {
     static_assert((detail::covers_stack<Config, std::remove_cvref_t<decltype(Policies)>>() && ...),
                   "policies: the for_blocks<n>() of one of them name more blocks than config.shape.layers has, or leave some to none");
+    static_assert((detail::has_streams_for<Config, std::remove_cvref_t<decltype(Policies)>>() && ...),
+                  "policies: ls::reversible takes a model of two streams: config.shape.residual = ls::residual_kind::two_streams");
     constexpr policy_plan plans[] = {&std::remove_cvref_t<decltype(Policies)>::plan...};
     constexpr double again[] = {made_again<Config, std::remove_cvref_t<decltype(Policies)>>()...};
     constexpr bool hidden[] = {hides_or_may_wait<Config, Backend, std::remove_cvref_t<decltype(Policies)>>()...};
@@ -133,10 +142,19 @@ template <configuration Config, class Backend, auto... Policies, index... Budget
 /// The policies that `fit` takes unless told otherwise: everything kept, and less and less of it.
 inline constexpr auto usual_policies = policies<store_all, selective_products, selective, recompute_every<1>, recompute_root>;
 
+/// And where there are two streams.
+inline constexpr auto usual_policies_of_two_streams =
+    policies<store_all, selective_products, selective, recompute_every<1>, recompute_root, reversible>;
+template <configuration Config>
+inline constexpr auto usual_policies_of = [] {
+    if constexpr (Config::shape.streams() == 2) return usual_policies_of_two_streams;
+    else return usual_policies;
+}();
+
 /// Config with the checkpoint and the batch that fit into Room bytes of Backend, for steps of StepTokens tokens or a little more.
 /// `chosen` says what was taken.
 template <configuration Config, class Backend, bytes Room, index StepTokens = Config::batch.budget * Config::batch.micro_batches,
-          auto Budgets = budgets<Config::batch.budget>, auto Policies = usual_policies>
+          auto Budgets = budgets<Config::batch.budget>, auto Policies = usual_policies_of<Config>>
 struct fit : Config {
     static constexpr fitting chosen = choose<Config, Backend>(Room, StepTokens, Policies, Budgets);
     static constexpr bool found = chosen.policy >= 0;

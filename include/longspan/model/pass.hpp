@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <type_traits>
 
 #include <longspan/batch/batch.hpp>
@@ -57,6 +58,19 @@ struct placed_batch {
     }
 };
 
+/// Puts the run-time values of a stack's patterns into `room` (decoder_memory::argument_memory bytes) as a batch's arrays are put into
+/// theirs, so that work which is recorded and replayed reads them anew. Without room, as on the host, they are taken as they are now.
+template <class Patterns, class Backend, class Stage>
+[[nodiscard]] stack_values<Patterns> placed_arguments(std::byte* room, const stack_arguments<Patterns>& given, Stage&& stage) {
+    const auto place = [&]<class A>(const A& from) -> pattern_values<A> {
+        if (std::is_empty_v<A> || room == nullptr) return from;
+        auto* const to = reinterpret_cast<A*>(room);
+        room += round_up(static_cast<bytes>(sizeof(A)), Backend::alignment);
+        return stage(std::span<const A>(&from, 1), to);
+    };
+    return std::apply([&](const auto&... from) { return stack_values<Patterns>{place(from)...}; }, given);
+}
+
 /// The most bytes of the arena that were held in each phase of a pass.
 struct pass_marks {
     bytes forward = 0;   ///< up to the turn
@@ -65,13 +79,12 @@ struct pass_marks {
     bytes pinned = 0;    ///< of the arena to which tensors leave
 };
 
-/// Runs micro-batches of Config's budget. Holds no memory of its own; the arena, the state and the arguments outlive it.
+/// Runs micro-batches of Config's budget. Holds no memory of its own; the arena and the state outlive it.
 template <configuration Config, class Backend>
 class decoder_pass {
     using patterns = attention_of<Config>;
     using memory_type = decoder_memory<model_of_config<Config>, patterns, Backend>;
     using layout_type = parameter_layout<model_of_config<Config>>;
-    static constexpr stack_arguments<patterns> no_stack_arguments{};
 
 public:
     using model = model_of_config<Config>;
@@ -84,10 +97,10 @@ public:
 
     /// `state` lies in the backend's memory: its keys are those of every draw, its gradient_scale multiplies gradients, its losses
     /// are added to, and its `bad` keeps the first id outside the vocabulary.
+    /// Arguments of patterns are given as they are now, or as pointers to where they stand in the backend's memory when ops run.
     /// `pinned` (pinned_layout bytes) is asked for only by policies under which tensors leave the device.
-    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_arguments<patterns>& arguments = no_stack_arguments,
-                 arena* pinned = nullptr)
-        : ops_(ops), memory_(&memory), state_(state), arguments_(&arguments), pinned_(pinned) {}
+    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_values<patterns>& arguments = {}, arena* pinned = nullptr)
+        : ops_(ops), memory_(&memory), state_(state), arguments_(arguments), pinned_(pinned) {}
 
     /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses. Returns what it held.
     pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const;
@@ -116,7 +129,7 @@ private:
     ops_type ops_;
     arena* memory_;
     step_state* state_;
-    const stack_arguments<patterns>* arguments_;
+    stack_values<patterns> arguments_;
     arena* pinned_;
 };
 
@@ -165,15 +178,15 @@ pass_marks decoder_pass<Config, Backend>::add_gradients(const placed_batch& batc
         const auto d_table = projection(embedding_gradients, head_gradients);
         const typename head::goal goal{batch.targets, batch.weights, batch.token_losses, &state_->gradient_scale, &state_->losses};
 
-        stack_type stack(context, weights, gradients, *arguments_, dx);
+        stack_type stack(context, weights, gradients, arguments_, dx);
         checkpoint_of<Config>::run(
-            stack, *memory_, [&](auto& x) { embedding::forward(context, embedding_weights, batch.tokens, stack.view(x)); },
+            stack, *memory_, [&](auto& x) { stack.start(x, [&](auto out) { embedding::forward(context, embedding_weights, batch.tokens, out); }); },
             [&](auto& x) {
                 marks.forward = memory_->lap();
-                head::turn(context, head_weights, head_gradients, table, d_table, goal, stack.view(x), dx);
+                stack.turn(x, [&](auto out, auto d_out) { head::turn(context, head_weights, head_gradients, table, d_table, goal, out, d_out); });
                 marks.turn = memory_->lap();
             });
-        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, dx);
+        embedding::backward(context, embedding_gradients, batch.tokens, batch.by_id, stack.start_gradient());
     });
     marks.backward = memory_->lap();
     if (pinned_ != nullptr) marks.pinned = pinned_->lap();
@@ -184,14 +197,24 @@ template <configuration Config, class Backend>
 template <class F>
 auto decoder_pass<Config, Backend>::forward(const placed_batch& batch, const weight* weights, F&& f) const {
     return with_context(batch, false, [&](auto& context) {
-        stack_type stack(context, weights, nullptr, *arguments_, {});
-        typename stack_type::stream even(*memory_, context.tokens), odd(*memory_, context.tokens);
-        embedding::forward(context, typename embedding::weights(weights), batch.tokens, stack.view(even));
-        for (index b = 0; b < stack_type::blocks; ++b) {
-            typename stack_type::saved passing(*memory_, context.tokens);
-            stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+        stack_type stack(context, weights, nullptr, arguments_, {});
+        const auto embed = [&](auto out) { embedding::forward(context, typename embedding::weights(weights), batch.tokens, out); };
+        typename stack_type::stream even(*memory_, context.tokens);
+        stack.start(even, embed);
+        if constexpr (model::shape.streams() == 2) {
+            for (index b = 0; b < stack_type::blocks; ++b) {  // in place, as `reversible` does
+                stack.template add_half<block_half::attention>(b, even);
+                stack.template add_half<block_half::mlp>(b, even);
+            }
+            return stack.join(even, [&](auto x) { return f(context, x); });
+        } else {
+            typename stack_type::stream odd(*memory_, context.tokens);
+            for (index b = 0; b < stack_type::blocks; ++b) {
+                typename stack_type::saved passing(*memory_, context.tokens);
+                stack.forward(b, b % 2 == 0 ? even : odd, b % 2 == 0 ? &odd : &even, passing);
+            }
+            return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
         }
-        return f(context, stack.view(stack_type::blocks % 2 == 0 ? even : odd));
     });
 }
 

@@ -25,6 +25,7 @@ struct decoder_shape {
     norm_kind norm = norm_kind::rms;
     mlp_kind mlp = mlp_kind::silu_gated;
     position_kind positions = position_kind::rotary;
+    residual_kind residual = residual_kind::one_stream;
     bool bias = false;              ///< on every projection
     bool tied = true;               ///< the head reads the embedding table
     bool qk_norm = false;           ///< RMSNorm on each query and key head before rotation (arXiv:2302.05442)
@@ -38,12 +39,14 @@ struct decoder_shape {
     double stochastic_depth = 0;    ///< probability that a document skips the last layer's branches; grows linearly from 0 (arXiv:1603.09382)
     double label_smoothing = 0;
     index loss_chunk = 256;         ///< tokens whose logits exist at once
+    index mlp_chunk = 0;            ///< tokens whose hidden activations exist at once, where they are not saved; 0: all
 
     [[nodiscard]] constexpr index query_heads() const { return heads; }
     [[nodiscard]] constexpr index grouped_heads() const { return key_value_heads > 0 ? key_value_heads : heads; }
     [[nodiscard]] constexpr index head() const { return head_width > 0 ? head_width : width / heads; }
     [[nodiscard]] constexpr index query_width() const { return heads * head(); }
     [[nodiscard]] constexpr index key_value_width() const { return grouped_heads() * head(); }
+    [[nodiscard]] constexpr index streams() const { return residual == residual_kind::two_streams ? 2 : 1; }
     [[nodiscard]] constexpr bool gated() const { return mlp == mlp_kind::silu_gated; }
 
     friend constexpr bool operator==(const decoder_shape&, const decoder_shape&) = default;
@@ -71,6 +74,7 @@ consteval bool check_shape() {
     static_assert(Shape.label_smoothing >= 0 && Shape.label_smoothing < 1,
                   "decoder_shape.label_smoothing is a share in [0, 1)");
     static_assert(Shape.soft_cap >= 0, "decoder_shape.soft_cap is a bound on the scores: positive, or 0 for none");
+    static_assert(Shape.mlp_chunk >= 0, "decoder_shape.mlp_chunk: tokens that the MLP takes at a time, or 0 for all");
     static_assert(Shape.loss_chunk > 0, "decoder_shape.loss_chunk: the loss takes at least 1 token at a time");
     return true;
 }

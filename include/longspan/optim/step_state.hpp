@@ -34,12 +34,12 @@ struct step_state {
     double learning_rate = 0, target_weight = 0;
 
     float gradient_scale = 1;   ///< scale.value, as the loss reads it
+    int apply = 0;              ///< whether parameters may change
     cross_entropy_sums losses;  ///< over all micro-batches
     double squares = 0;  ///< Σ g² over all gradient sums
-    bad_ids bad;         ///< the first token whose id, or target, is outside the vocabulary
+    bad_ids bad;         ///< the first token whose id, or target, is outside the vocabulary, or whose stream left its range
 
     double norm = 0;             ///< of the mean gradient, before clipping
-    int apply = 0;               ///< whether parameters may change
     adamw_update scalars[2] = {};  ///< of parameters that decay, and of those that do not
     index not_finite = -1;         ///< where a search for what is not finite leaves its answer
 };
@@ -66,7 +66,8 @@ struct begin_step {
 };
 
 /// After the gradients' squares are summed: mean, loss scale and clip become one factor; a step whose loss or norm is not finite,
-/// that has no target, or that met an id outside the vocabulary changes no parameter. The last does not count as a step either.
+/// that has no target, whose streams left their range, or that met an id outside the vocabulary changes no parameter. The last does not
+/// count as a step either.
 struct conclude_step {
     step_state* state;
     adamw optimizer;
@@ -79,7 +80,7 @@ struct conclude_step {
         s.norm = 0;
         if (s.bad.any()) return;
         ++s.keys.step;
-        if (!(s.target_weight > 0)) return;
+        if (!(s.target_weight > 0) || s.bad.overflowed()) return;
         const gradient_scale scale = gradient_scale_of(s.squares, s.target_weight * s.scale.value, clip_limit);
         s.norm = scale.norm;
         if (!scale.finite || !(s.losses.loss - s.losses.loss == 0)) {

@@ -55,6 +55,22 @@ using pattern_of = std::remove_cvref_t<decltype(Value)>;
 /// The arguments of a pattern that has none.
 struct no_arguments {};
 
+/// A pattern's arguments as an op takes them: as they are now, or where they stand, in the memory of the op's backend, when it runs.
+/// Work that is recorded and replayed keeps the former, and reads the latter anew each time.
+template <class Arguments>
+struct pattern_values {
+    Arguments value{};
+    const Arguments* from = nullptr;
+
+    constexpr pattern_values() = default;
+    constexpr pattern_values(const Arguments& now) : value(now) {}
+    constexpr pattern_values(const Arguments* later) : from(later) {}
+    /// Where the op runs.
+    LONGSPAN_HD [[nodiscard]] constexpr const Arguments& operator()() const { return from != nullptr ? *from : value; }
+};
+template <pattern P>
+using values_of = pattern_values<typename P::arguments>;
+
 /// Intervals at most in what `keys` and `queries` return: constants that size what a kernel keeps per tile.
 template <pattern P>
 inline constexpr int key_capacity = decltype(P::keys(typename P::arguments{}, 0, interval{}))::capacity;

@@ -2,7 +2,7 @@
 //
 // What a number looks like in memory, and what arithmetic is done in: `format<T>` for T in float, double, bf16, fp16 and the
 // operand-only tf32_format. Every op reads with `to_compute`, works in `compute_t<T>` and writes with `from_compute<T>`, which
-// rounds to nearest even, once.
+// rounds to nearest even, once. A residual stream may also be in fixed point (`stream_format`), which ops read alike.
 #pragma once
 
 #include <concepts>
@@ -10,6 +10,7 @@
 
 #include <longspan/core/types.hpp>
 #include <longspan/precision/bf16.hpp>
+#include <longspan/precision/fixed_point.hpp>
 #include <longspan/precision/fp16.hpp>
 #include <longspan/precision/tf32.hpp>
 
@@ -55,9 +56,20 @@ struct format<tf32_format> {
     static constexpr double epsilon = 0x1p-10, maximum = 0x1.ffcp127;
 };
 
+template <class Units, int Fraction>
+struct format<fixed_point<Units, Fraction>> {
+    using compute = typename fixed_point<Units, Fraction>::compute;
+    static constexpr const char* name = sizeof(Units) == 4 ? "fixed32" : "fixed64";
+    static constexpr bytes size = sizeof(Units);
+};
+
 /// A type that tensors may be stored in.
 template <class T>
 concept storage_format = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bf16> || std::same_as<T, fp16>;
+
+/// A type that the residual stream may be stored in.
+template <class T>
+concept stream_format = storage_format<T> || fixed_format<T>;
 
 /// A format that a product's operands may be rounded to.
 template <class T>
@@ -65,11 +77,11 @@ concept operand_format = storage_format<T> || std::same_as<T, tf32_format>;
 
 /// The type that values of format T are computed in: double for double, float for all others.
 template <class T>
-    requires operand_format<std::remove_cv_t<T>>
+    requires operand_format<std::remove_cv_t<T>> || fixed_format<std::remove_cv_t<T>>
 using compute_t = typename format<std::remove_cv_t<T>>::compute;
 
-/// The exact value of what is stored.
-template <storage_format T>
+/// The exact value of what is stored; of fixed point the nearest.
+template <stream_format T>
 LONGSPAN_HD [[nodiscard]] constexpr compute_t<T> to_compute(T stored) {
     return static_cast<compute_t<T>>(stored);
 }

@@ -8,6 +8,7 @@
 //   fp64          double                                          double                 double
 //   tf32          float                                           float at 10 bits       float
 //   mixed<F>      F                                               F                      float, and a float master of each weight
+//   two streams   the residual in fixed point, the rest as named (fixed_residual<P>, residual_kind::two_streams)
 //
 // Everything accumulates in float or wider. Bytes per parameter under AdamW: 16 for fp32 and tf32 (weight, gradient, two
 // moments), 32 for fp64, 18 for mixed (2 + 4 + 4 of master + 8).
@@ -43,7 +44,7 @@ concept precision_policy = requires {
     requires storage_format<typename P::template storage<role::activation>>;
     requires storage_format<typename P::template storage<role::saved>>;
     requires storage_format<typename P::template storage<role::gradient>>;
-    requires storage_format<typename P::template storage<role::residual>>;
+    requires stream_format<typename P::template storage<role::residual>>;
     requires std::floating_point<typename P::template storage<role::statistic>>;
     requires std::floating_point<typename P::template storage<role::parameter_gradient>>;
     requires std::floating_point<typename P::template storage<role::master>>;
@@ -90,6 +91,14 @@ struct mixed_precision {
     static constexpr bool has_master = true;
     static constexpr bool needs_loss_scale = std::same_as<F, fp16>;  // gradients below 2^-24 would vanish
     static constexpr const char* name = std::same_as<F, bf16> ? "mixed<bf16>" : "mixed<fp16>";
+};
+
+/// P with residual streams whose sums can be undone: what a model of two streams makes of its config's precision.
+template <precision_policy P>
+struct fixed_residual : P {
+    template <role R>
+    using storage = std::conditional_t<R == role::residual, fixed_stream<compute_t<typename P::template storage<role::residual>>>,
+                                       typename P::template storage<R>>;
 };
 
 inline constexpr uniform_precision<float> fp32{};

@@ -27,7 +27,7 @@ struct step_report {
     index targets = 0;
     bytes high_water = 0;      ///< measured from the regions that the step acquired and released
     memory_marks memory{};     ///< the same of each phase
-    std::string refused{};     ///< empty, or why no parameter changed: which tensor was first not finite
+    std::string refused{};     ///< empty, or why no parameter changed: which tensor was first not finite, which token left its range
 
     [[nodiscard]] double bits_per_token() const { return loss / 0.69314718055994530942; }
 };

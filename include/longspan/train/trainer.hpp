@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -133,8 +134,10 @@ class trainer {
         static constexpr bytes value = plan<Phase, Backend>.pinned;
     };
     template <class Phase>
+    static constexpr bytes argument_memory = decoder_memory<model_of_config<Phase>, attention_of<Phase>, Backend>::argument_memory();
+    template <class Phase>
     struct batch_bytes {
-        static constexpr bytes value = Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces);
+        static constexpr bytes value = Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces) + argument_memory<Phase>;
     };
 
 public:
@@ -161,7 +164,8 @@ public:
     ~trainer();
 
     /// One optimizer step over the micro-batches; gradients are sums over all of them, divided once by the number of all their
-    /// targets. A step without targets, or whose loss or gradient is not finite, changes no parameter and says why. Waits.
+    /// targets. A step without targets, whose loss or gradient is not finite, or one of whose streams (where there are two) left its
+    /// range, changes no parameter and says why. Waits.
     template <class Phase = first_phase>
     step_report step(std::span<const token_batch> micro_batches);
     template <class Phase = first_phase>
@@ -190,10 +194,10 @@ public:
     template <class Phase = first_phase, class F>
     auto forward(const token_batch& batch, F&& f);
 
-    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists); read by every step from
-    /// then on. What they point to lies in the backend's memory and may change between steps; on the device, other pointers make the
-    /// next steps be recorded anew. A step throws bad_argument where there are none but should be, and, in the host's memory, where they
-    /// make no sense for the batch.
+    /// Run-time values of the phase's patterns, for patterns which have some (prefix lengths, block lists): those of every step that is
+    /// submitted from then on. They travel with the batch; a recorded step is replayed whatever they are. What they point to lies in the
+    /// backend's memory and may change between steps. A step throws bad_argument where there are none but should be, and, in the host's
+    /// memory, where they make no sense for the batch.
     template <class Phase = first_phase>
     void set_arguments(const stack_arguments<attention_of<Phase>>& arguments) {
         static_assert(std::is_same_v<attention_of<Phase>, attention_of<first_phase>>, "run-time arguments belong to the first phase's patterns");
@@ -239,14 +243,14 @@ private:
     template <class Phase, std::size_t... I>
     void check_arguments(std::index_sequence<I...>, index documents) const;
     void set_arguments_of_first_phase(const stack_arguments<attention_of<first_phase>>& arguments);
-    /// Calls f(batch where ops can read it), with room for it held where the backend needs any.
+    /// Calls f(batch where ops can read it, arguments of patterns), with room for them held where the backend needs any.
     template <class Phase, class F>
     void with_batch(const token_batch& batch, std::span<double> token_losses, F&& f);
     /// How micro-batches of a phase go through the decoder, in the trainer's memory.
     template <class Phase>
-    [[nodiscard]] decoder_pass<Phase, Backend> pass();
+    [[nodiscard]] decoder_pass<Phase, Backend> pass(const stack_values<attention_of<Phase>>& values);
     template <class Phase>
-    void add_gradients(const placed_batch& placed, bool weighted);
+    void add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted);
     /// The place of a kind of work among the marks and the recordings.
     template <class Phase>
     [[nodiscard]] static std::size_t work_of(task what, bool weighted);
@@ -260,7 +264,7 @@ private:
     [[nodiscard]] step_request request(double learning_rate, double target_weight) const;
     void update();
     void settle(index step);
-    [[nodiscard]] std::string first_not_finite();
+    [[nodiscard]] std::string first_not_finite(bool weights_alone = false);
     void initialise();
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 

@@ -82,7 +82,7 @@ void ops_on<Device>::make_segments(const piece_table& pieces, segment* out) cons
 
 template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-void ops_on<Device>::attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                     matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const {
     detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
         // Behind the slopes and sinks.
@@ -92,7 +92,7 @@ void ops_on<Device>::attention_forward(const Context& c, index layer, const type
 
 template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-void ops_on<Device>::attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                      matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out,
                                      matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const {
     detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {

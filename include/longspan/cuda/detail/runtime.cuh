@@ -74,6 +74,7 @@ void device::runtime::replay(index number, Work&& work) {
         return;
     }
     made.graph = owned_graph::capture(stream(), work);
+    ++times_recorded_;
     made.graph.launch(stream());
 }
 

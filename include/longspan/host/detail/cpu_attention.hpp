@@ -54,22 +54,22 @@ constexpr bytes cpu::attention_workspace(index tokens) {
 }
 
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-void cpu::attention_forward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void cpu::attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                             matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) {
     detail::attention_of_model<Model, Pattern>::call(c, layer, sink, [&](auto op, const score_arguments& values) {
-        op.forward(q, k, v, c.segments, arguments, values, out, lse);
+        op.forward(q, k, v, c.segments, arguments(), values, out, lse);
     });
 }
 
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-void cpu::attention_backward(const Context& c, index layer, const typename Pattern::arguments& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void cpu::attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                              matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out,
                              matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) {
     using attention = detail::attention_of_model<Model, Pattern>;
     constexpr auto shape = Model::shape;
     double sums[attention::most_heads] = {};
     attention::call(c, layer, sink, [&](auto op, const score_arguments& values) {
-        op.backward(q, k, v, c.segments, arguments, values, d_out, out, lse, {}, dq, dk, dv, accumulate::no, shape.sink ? sums : nullptr, workspace);
+        op.backward(q, k, v, c.segments, arguments(), values, d_out, out, lse, {}, dq, dk, dv, accumulate::no, shape.sink ? sums : nullptr, workspace);
     });
     if constexpr (shape.sink) {
         for (index h = 0; h < shape.heads; ++h) d_sink[h] += static_cast<DSink>(sums[h]);

@@ -197,14 +197,14 @@ void norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* weight, index 
 
 namespace longspan::host {
 
-template <storage X, storage_format W, storage_format Y, std::floating_point S>
+template <stream X, storage_format W, storage_format Y, std::floating_point S>
 void rms_norm(matrix_view<X> x, const W* weight, double epsilon, matrix_view<Y> y, S* rstd) {
     detail::expect_same_shape("rms_norm", "x and y", x, y);
     constexpr const W* no_bias = nullptr;
     detail::norm_forward<false>(x, weight, no_bias, {x.columns, x.columns}, epsilon, y, rstd, rstd);
 }
 
-template <storage DY, storage X, storage_format W, std::floating_point S, storage_format DX, std::floating_point DW>
+template <storage DY, stream X, storage_format W, std::floating_point S, storage_format DX, std::floating_point DW>
 void rms_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* weight, const S* rstd, matrix_view<DX> dx, accumulate add, DW* dweight) {
     detail::expect_same_shape("rms_norm_backward", "dy and x", dy, x);
     detail::expect_same_shape("rms_norm_backward", "dx and x", dx, x);
@@ -229,13 +229,13 @@ void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* weight, i
     detail::norm_backward<false>(dy, x, weight, head, rstd, rstd, dx, accumulate::no, dweight, no_bias);
 }
 
-template <storage X, storage_format W, storage_format Y, std::floating_point S>
+template <stream X, storage_format W, storage_format Y, std::floating_point S>
 void layer_norm(matrix_view<X> x, const W* weight, const W* bias, double epsilon, matrix_view<Y> y, S* mean, S* rstd) {
     detail::expect_same_shape("layer_norm", "x and y", x, y);
     detail::norm_forward<true>(x, weight, bias, {x.columns, x.columns}, epsilon, y, mean, rstd);
 }
 
-template <storage DY, storage X, storage_format W, std::floating_point S, storage_format DX, std::floating_point DW>
+template <storage DY, stream X, storage_format W, std::floating_point S, storage_format DX, std::floating_point DW>
 void layer_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* weight, const S* mean, const S* rstd, matrix_view<DX> dx,
                          accumulate add, DW* dweight, DW* dbias) {
     detail::expect_same_shape("layer_norm_backward", "dy and x", dy, x);

@@ -172,10 +172,16 @@ template <class T>
     requires std::is_floating_point_v<T>
 template <class S>
 LONGSPAN_INLINE pack<T> pack<T>::load(const S* from) {
-    static_assert(std::is_same_v<compute_t<S>, T>, "pack<float> loads float, bf16 and fp16; pack<double> loads double");
+    static_assert(std::is_same_v<compute_t<S>, T>, "pack<float> loads float, bf16, fp16 and fixed32; pack<double> loads double and fixed64");
     pack r;
     if constexpr (std::is_same_v<S, T>) {
         for (int i = 0; i < registers; ++i) std::memcpy(&r.part[i], from + i * lanes_each, sizeof r.part[i]);
+    } else if constexpr (fixed_format<S>) {
+        for (int i = 0; i < registers; ++i) {
+            detail::register_t<typename S::units_type> units;
+            std::memcpy(&units, from + i * lanes_each, sizeof units);
+            r.part[i] = __builtin_convertvector(units, detail::register_t<T>) * S::step;
+        }
     } else {
         for (int i = 0; i < registers; ++i) {
             detail::patterns stored;
@@ -191,7 +197,10 @@ template <class T>
 template <class S>
 LONGSPAN_INLINE pack<T> pack<T>::load(const S* from, index count, T pad) {
     S padded[lanes];
-    for (int i = 0; i < lanes; ++i) padded[i] = from_compute<S>(pad);
+    for (int i = 0; i < lanes; ++i) {
+        if constexpr (fixed_format<S>) padded[i] = {};
+        else padded[i] = from_compute<S>(pad);
+    }
     std::memcpy(static_cast<void*>(padded), from, static_cast<std::size_t>(count) * sizeof(S));
     return load(padded);
 }

@@ -181,6 +181,7 @@ description describe_model() {
     // Elsewhere a context is as long as memory allows, and may change from phase to phase.
     if constexpr (shape.positions == position_kind::learned) lines.set("context", shape.context);
     lines.set("norm", detail::name_of(shape.norm)).set("mlp", detail::name_of(shape.mlp)).set("positions", detail::name_of(shape.positions));
+    if constexpr (shape.streams() == 2) lines.set("residual", "two_streams");  // the same parameters mean another model
     lines.set("bias", shape.bias).set("tied", shape.tied).set("qk_norm", shape.qk_norm).set("sink", shape.sink);
     lines.set("soft_cap", shape.soft_cap);
     if constexpr (shape.positions == position_kind::rotary) lines.set("rotary_base", shape.rotary_base);
@@ -198,6 +199,7 @@ description describe_run() {
     lines.set("batch.long_documents", detail::name_of(Config::batch.when_long));
     lines.set("dropout", shape.dropout).set("attention_dropout", shape.attention_dropout).set("stochastic_depth", shape.stochastic_depth);
     lines.set("label_smoothing", shape.label_smoothing).set("loss_chunk", shape.loss_chunk);
+    if constexpr (shape.mlp_chunk > 0) lines.set("mlp_chunk", shape.mlp_chunk);
     using stack_type = attention_of<Config>;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (lines.set("attention." + std::to_string(I), detail::pattern_fingerprint<pattern_at<stack_type, static_cast<index>(I)>>()), ...);

@@ -159,7 +159,7 @@ void trainer<Run, Backend>::check_arguments(std::index_sequence<I...>, index doc
     const auto& arguments = arguments_for<Phase>();
     const auto check = [](const char* wrong) { expects(wrong == nullptr, [&] { return std::string(wrong); }); };
     // What lies on the device is not read here; that nothing was given at all is seen all the same.
-    if (Backend::in_host_memory || !arguments_set_) {
+    if (Backend::in_host_memory || !arguments_set_ || !std::is_same_v<attention_of<Phase>, attention_of<first_phase>>) {
         (check(complaint<pattern_at<attention_of<Phase>, static_cast<index>(I)>>(std::get<I>(arguments), documents)), ...);
     }
 }
@@ -169,7 +169,6 @@ template <class Run, class Backend>
 void trainer<Run, Backend>::set_arguments_of_first_phase(const stack_arguments<attention_of<first_phase>>& arguments) {
     arguments_ = arguments;
     arguments_set_ = true;
-    runtime_->forget();
 }
 
 template <class Run, class Backend>
@@ -177,21 +176,25 @@ template <class Run, class Backend>
 template <class Phase, class F>
 void trainer<Run, Backend>::with_batch(const token_batch& batch, std::span<double> token_losses, F&& f) {
     held_region held(memory_, "batch", Backend::batch_memory(Phase::batch.budget, Phase::batch.max_pieces));
-    std::byte* const room = held.size() > 0 ? held.data() : nullptr;  // where batches are read in place there is none
+    held_region held_values(memory_, "arguments of patterns", argument_memory<Phase>);
+    const auto room_of = [](const held_region& region) { return region.size() > 0 ? region.data() : nullptr; };
+    std::byte* const room = room_of(held);  // where batches are read in place there is none
+    const auto stage = [&](auto from, auto* to) { return runtime_->stage(from, to); };
     runtime_->next_batch();
-    placed_batch placed = placed_batch::in<Backend>(room, batch, [&](auto from, auto* to) { return runtime_->stage(from, to); });
+    placed_batch placed = placed_batch::in<Backend>(room, batch, stage);
+    const auto values = placed_arguments<attention_of<Phase>, Backend>(room_of(held_values), arguments_for<Phase>(), stage);
     double* const losses = placed_batch::losses_in<Backend>(room, Phase::batch.budget, Phase::batch.max_pieces);
     placed.token_losses = runtime_->stage_out(token_losses, losses);
     runtime_->batch_placed();
-    f(placed);
+    f(placed, values);
     if (!token_losses.empty()) runtime_->collect(losses, token_losses);
 }
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-decoder_pass<Phase, Backend> trainer<Run, Backend>::pass() {
-    return {ops_type(*runtime_), memory_, state_region_.as<step_state>(), arguments_for<Phase>(), &pinned_};
+decoder_pass<Phase, Backend> trainer<Run, Backend>::pass(const stack_values<attention_of<Phase>>& values) {
+    return {ops_type(*runtime_), memory_, state_region_.as<step_state>(), values, &pinned_};
 }
 
 }  // namespace longspan

@@ -16,6 +16,25 @@ inline void expect_good_ids(const step_state& s) {
     expects(s.bad.target == bad_ids::none, [&] { return "loss: the target of token " + std::to_string(s.bad.target) + " is outside the vocabulary"; });
 }
 
+/// Which stream of Model left which range.
+template <class Model>
+[[nodiscard]] std::string overflow_sentence(const step_state& s) {
+    using format = typename Model::template storage<role::residual>;
+    if constexpr (fixed_format<format>) {
+        return "a residual stream of token " + std::to_string(s.bad.stream) + " is not finite or left the range of its fixed point, ±" +
+               std::to_string(format::range);
+    } else {
+        return {};
+    }
+}
+
+/// Of what is not a step: nothing is reported, so this throws.
+template <class Model>
+void expect_good_results(const step_state& s) {
+    expect_good_ids(s);
+    expects<stream_overflow>(!s.bad.overflowed(), [&] { return overflow_sentence<Model>(s); });
+}
+
 }  // namespace detail
 
 template <class Run, class Backend>
@@ -43,9 +62,9 @@ void trainer<Run, Backend>::replay(task what, bool weighted, bool recordable, Wo
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
-void trainer<Run, Backend>::add_gradients(const placed_batch& placed, bool weighted) {
+void trainer<Run, Backend>::add_gradients(const placed_batch& placed, const stack_values<attention_of<Phase>>& values, bool weighted) {
     passes_[work_of<Phase>(task::accumulate, weighted)] =
-        pass<Phase>().add_gradients(placed, store_.weights().data(), store_.gradients().data());
+        pass<Phase>(values).add_gradients(placed, store_.weights().data(), store_.gradients().data());
 }
 
 template <class Run, class Backend>
@@ -70,12 +89,12 @@ double trainer<Run, Backend>::accumulate_gradients(const token_batch& batch, std
     check_batch<Phase>(batch, true);
     check_losses<Phase>(token_losses);
     const double before = begin_alone().losses.loss;
-    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed, const auto& values) {
         const bool weighted = placed.weights != nullptr;
-        replay<Phase>(task::accumulate, weighted, token_losses.empty(), [&] { add_gradients<Phase>(placed, weighted); });
+        replay<Phase>(task::accumulate, weighted, token_losses.empty(), [&] { add_gradients<Phase>(placed, values, weighted); });
     });
     const step_state after = runtime_->fetch(state_region_.as<step_state>()).get();
-    detail::expect_good_ids(after);
+    detail::expect_good_results<model>(after);
     return after.losses.loss - before;
 }
 
@@ -85,8 +104,10 @@ template <class Phase, class F>
 auto trainer<Run, Backend>::forward(const token_batch& batch, F&& f) {
     check_batch<Phase>(batch, false);
     const auto* weights = store_.weights().data();
-    std::optional<decltype(pass<Phase>().forward(placed_batch{}, weights, f))> kept;
-    with_batch<Phase>(batch, {}, [&](const placed_batch& placed) { kept.emplace(pass<Phase>().forward(placed, weights, f)); });
+    if constexpr (model::shape.streams() == 2) (void)begin_alone();
+    std::optional<decltype(pass<Phase>({}).forward(placed_batch{}, weights, f))> kept;
+    with_batch<Phase>(batch, {}, [&](const placed_batch& placed, const auto& values) { kept.emplace(pass<Phase>(values).forward(placed, weights, f)); });
+    if constexpr (model::shape.streams() == 2) detail::expect_good_results<model>(runtime_->fetch(state_region_.as<step_state>()).get());
     return *std::move(kept);
 }
 
@@ -101,12 +122,13 @@ double trainer<Run, Backend>::evaluate(const token_batch& batch, std::span<doubl
     step_state empty = before;
     empty.losses = {};
     runtime_->send(empty, state);
-    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed) {
-        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(), [&] { pass<Phase>().add_losses(placed, store_.weights().data()); });
+    with_batch<Phase>(batch, token_losses, [&](const placed_batch& placed, const auto& values) {
+        replay<Phase>(task::evaluate, placed.weights != nullptr, token_losses.empty(),
+                      [&] { pass<Phase>(values).add_losses(placed, store_.weights().data()); });
     });
     const step_state after = runtime_->fetch(state).get();
     runtime_->send(before, state);
-    detail::expect_good_ids(after);
+    detail::expect_good_results<model>(after);
     return after.losses.loss;
 }
 
@@ -166,10 +188,10 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
         ops_type(*runtime_).zero(store_.gradients());
     });
     for (const token_batch& batch : micro_batches) {
-        with_batch<Phase>(batch, {}, [&](const placed_batch& placed) {
+        with_batch<Phase>(batch, {}, [&](const placed_batch& placed, const auto& values) {
             const bool weighted = placed.weights != nullptr;
             const std::size_t number = work_of<Phase>(task::accumulate, weighted);
-            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed, weighted); });
+            replay<Phase>(task::accumulate, weighted, true, [&] { add_gradients<Phase>(placed, values, weighted); });
             made.report.high_water = std::max(made.report.high_water, marks_[number]);
             memory_marks& held = made.report.memory;
             held.forward = std::max(held.forward, passes_[number].forward);
@@ -256,6 +278,13 @@ void trainer<Run, Backend>::settle(index step) {
     report.loss = s.losses.loss / s.target_weight;
     report.gradient_norm = s.norm;
     if (s.apply != 0) return;
+    if (s.bad.overflowed()) {
+        report.loss = std::numeric_limits<double>::quiet_NaN();  // of streams without what did not fit
+        report.refused = detail::overflow_sentence<model>(s);
+        if (step != submitted_) return;
+        if (const std::string weight = first_not_finite(true); !weight.empty()) report.refused += ": " + weight;
+        return;
+    }
     report.refused = std::isfinite(s.losses.loss) ? "" : "the loss is not finite: ";
     report.refused += step == submitted_ ? first_not_finite() : "a later step has begun, so no tensor can be named";
 }
@@ -269,7 +298,7 @@ run_state& trainer<Run, Backend>::state() {
 
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
-std::string trainer<Run, Backend>::first_not_finite() {
+std::string trainer<Run, Backend>::first_not_finite(bool weights_alone) {
     // A weight comes before all that is computed from it. Gradients come to be from the head down, so of those the last in the
     // store was first in time.
     std::string weight, gradient;
@@ -283,9 +312,10 @@ std::string trainer<Run, Backend>::first_not_finite() {
             return what + place.name() + " is not finite at element " + std::to_string(at);
         };
         if (const index at = first(store_.weights()); at >= 0 && weight.empty()) weight = sentence("the weight ", at);
+        if (weights_alone) return;
         if (const index at = first(store_.gradients()); at >= 0) gradient = sentence("the gradient of ", at);
     });
-    if (!weight.empty()) return weight;
+    if (!weight.empty() || weights_alone) return weight;
     return gradient.empty() ? "the norm of the gradients is not finite, though each of them is" : gradient;
 }
 
