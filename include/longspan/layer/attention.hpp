@@ -162,7 +162,7 @@ struct attention_layer : attention_tables<Model> {
     }
     /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, const values_of<Pattern>& arguments, residual_in x,
+    static void backward(Context& c, index layer, weights w, gradients g, const typename Pattern::arguments& arguments, residual_in x,
                          const saved& kept, gradient_in dy, gradient_view dx) {
         const auto qkv = kept.template get<"qkv">();
         tensors<precision, typename tables::projected_gradient_table> outer(*c.memory, c.tokens);
