@@ -125,7 +125,7 @@ struct attention_layer : attention_tables<Model> {
     }
     /// y = onto ± branch(x), where x and y may be two streams.
     template <cost From = cost::output, joining Way = joining::add, class Context>
-    static void forward_onto(Context& c, index layer, weights w, const typename Pattern::arguments& arguments, residual_in x, residual_in onto,
+    static void forward_onto(Context& c, index layer, weights w, const values_of<Pattern>& arguments, residual_in x, residual_in onto,
                              residual_out* y, const saved& kept) {
         constexpr bool projects = cost::product < From, attends = cost::attention < From;
         const auto qkv = kept.template get<"qkv">();
@@ -162,7 +162,7 @@ struct attention_layer : attention_tables<Model> {
     }
     /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
     template <class Context>
-    static void backward(Context& c, index layer, weights w, gradients g, const typename Pattern::arguments& arguments, residual_in x,
+    static void backward(Context& c, index layer, weights w, gradients g, const values_of<Pattern>& arguments, residual_in x,
                          const saved& kept, gradient_in dy, gradient_view dx) {
         const auto qkv = kept.template get<"qkv">();
         tensors<precision, typename tables::projected_gradient_table> outer(*c.memory, c.tokens);
