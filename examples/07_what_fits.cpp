@@ -64,13 +64,29 @@ using chosen = ls::fit<b, device, 24 * ls::GiB, 524288, ls::budgets<65536, 32768
 static_assert(ls::plan<chosen, device>.peak() <= 24 * ls::GiB);
 static_assert(chosen::batch.budget * chosen::batch.micro_batches == 524288);
 
+// Eight times as long a batch: what each block keeps leaves for pinned host memory, and returns ahead of the block's backward.
+struct longer : b {
+    static constexpr auto checkpoint = ls::offload<ls::selective>;
+    static constexpr auto batch = ls::packed<262144>;
+};
+static_assert(ls::plan<longer, device>.peak() <= 40 * ls::GiB);
+static_assert(ls::plan<longer, device>.pinned <= 29 * ls::GiB);
+
+// Another device, by its rates.
+struct elsewhere : b {
+    static constexpr ls::device_rates rates{.products = 300e12, .attention = 250e12, .to_host = 25e9, .from_host = 25e9};
+    static constexpr auto checkpoint = ls::offload<ls::recompute_every<1>>;
+};
+static_assert(ls::plan<elsewhere, device>.pinned > 0);
+
 template <class Model, auto Policy>
 void row(const char* name) {
     using config = under<Model, Policy>;
     constexpr auto plan = ls::plan<config, device>;
     constexpr double again = ls::made_again<config, ls::checkpoint_of<config>>() / 1e6;
     std::cout << "| " << std::left << std::setw(36) << name << " | " << std::right << std::setw(15) << plan.peak() << " | " << std::setw(6)
-              << std::fixed << std::setprecision(2) << static_cast<double>(plan.peak()) / ls::GiB << " | " << std::setw(7)
+              << std::fixed << std::setprecision(2) << static_cast<double>(plan.peak()) / ls::GiB << " | " << std::setw(6)
+              << static_cast<double>(plan.pinned) / ls::GiB << " | " << std::setw(7)
               << static_cast<ls::index>(plan.bytes_per_token()) << " | " << std::setw(6) << std::setprecision(0) << again << " | "
               << std::setw(9) << ls::longest_within<config, device>(139 * ls::GiB) << " |\n";
 }
@@ -78,7 +94,8 @@ void row(const char* name) {
 template <class Model>
 void head(const char* name) {
     std::cout << name << ", " << Model::batch.budget << " tokens\n"
-              << "| policy | bytes | GiB | bytes a token | MFLOP a token made again | longest within 139 GiB |\n| --- | --- | --- | --- | --- | --- |\n";
+              << "| policy | bytes | GiB | GiB pinned | bytes a token | MFLOP a token made again | longest within 139 GiB |\n"
+              << "| --- | --- | --- | --- | --- | --- | --- |\n";
 }
 
 template <class Model>
@@ -90,6 +107,8 @@ void table(const char* name) {
     row<Model, halves>("recompute_every<1>, then selective");
     row<Model, ls::recompute_root>("recompute_root");
     row<Model, ls::recompute_every<1>>("recompute_every<1>");
+    row<Model, ls::offload<ls::selective>>("offload<selective>");
+    row<Model, ls::offload<ls::recompute_every<1>>>("offload<recompute_every<1>>");
 }
 
 }  // namespace
@@ -112,7 +131,8 @@ int main(int count, char** words) {
         return static_cast<bool>(file);
     };
     return save("store_all", ls::draw_step<b, device>(40 * ls::GiB)) &&
-                   save("selective", ls::draw_step<under<b, ls::selective>, device>(40 * ls::GiB))
+                   save("selective", ls::draw_step<under<b, ls::selective>, device>(40 * ls::GiB)) &&
+                   save("offload", ls::draw_step<under<b, ls::offload<ls::selective>>, device>(40 * ls::GiB))
                ? 0
                : 1;
 }

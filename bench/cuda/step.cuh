@@ -74,9 +74,10 @@ void run(const char* name, index length, int steps = 20) {
     std::sort(took.begin(), took.end());
     const double median = took[took.size() / 2];
     std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.3f, \"ms_p10\": %.3f, \"ms_p90\": %.3f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
-                "\"process_gib\": %.3f, \"first_step_s\": %.3f, \"first_loss\": %.5f, \"loss\": %.5f}\n",
+                "\"pinned_gib\": %.3f, \"process_gib\": %.3f, \"first_step_s\": %.3f, \"first_loss\": %.5f, \"loss\": %.5f}\n",
                 name, Device::name, median, took[took.size() / 10], took[took.size() * 9 / 10], 1e3 * static_cast<double>(Config::batch.budget) / median,
                 static_cast<double>(trainer.memory_needed) / static_cast<double>(ls::GiB),
+                static_cast<double>(trainer.pinned_needed) / static_cast<double>(ls::GiB),
                 static_cast<double>(free_before - free_after) / static_cast<double>(ls::GiB), to_first, first.loss,
                 trainer.step(batches[0]).loss);
     std::fflush(stdout);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <longspan/batch/loader.hpp>
+#include <longspan/checkpoint/offload.hpp>
 #include <longspan/checkpoint/recompute.hpp>
 #include <longspan/checkpoint/reversible.hpp>
 #include <longspan/checkpoint/selective.hpp>

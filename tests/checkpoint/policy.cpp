@@ -5,8 +5,11 @@
 #include <type_traits>
 #include <vector>
 
+#include <longspan/checkpoint/offload.hpp>
 #include <longspan/checkpoint/recompute.hpp>
 #include <longspan/checkpoint/selective.hpp>
+
+#include "../memory/late_copies.hpp"
 
 namespace ls = longspan;
 using ls::index;
@@ -73,8 +76,30 @@ struct counting_stack {
     index next = Blocks - 1;
     std::array<index, 5> made{};  // how often a tensor of each cost was made; `output`: the block's output
     bool right = true;
+    ls::arena* away = nullptr;
+    late::copies copies{};
 
     [[nodiscard]] index tokens() const { return 1; }
+    [[nodiscard]] ls::arena& pinned() { return *away; }
+    /// What a tensor is worth of a copy: its value.
+    static auto pieces(const token_region& here, const token_region& there) {
+        return [&](auto&& copy) {
+            if (!here.at || !there.at || here.size != there.size) throw 2;
+            copy(bytes_of(here.value), bytes_of(there.value), ls::bytes{sizeof(int)});
+        };
+    }
+    static auto pieces(const saved& here, const saved& there) {
+        return [&](auto&& copy) {
+            if (here.from != there.from) throw 2;
+            for (std::size_t i = 0; i < 4; ++i) if (ls::cost(i) >= here.from) pieces(here.of[i], there.of[i])(copy);
+        };
+    }
+    static std::byte* bytes_of(const int& value) { return reinterpret_cast<std::byte*>(const_cast<int*>(&value)); }
+    template <class T>
+    void leave(index number, T& here, T& there) { copies.leave(number, pieces(here, there)); }
+    template <class T>
+    void fetch(index number, T& here, T& there) { copies.fetch(number, pieces(here, there)); }
+    void wait(index number) { copies.wait(number); }
     template <ls::cost From = ls::cost::output>
     void forward(index b, stream& x, stream* y, saved& kept) {
         // What is worth From is there already, and nothing else is.
@@ -105,7 +130,7 @@ struct counting_stack {
                 .turn = ls::region("", 192)};
     }
 };
-static_assert(ls::block_stack<counting_stack<3>>);
+static_assert(ls::block_stack<counting_stack<3>> && ls::offloading_stack<counting_stack<3>>);
 
 /// Ends in the middle.
 struct throwing_stack : counting_stack<7> {
@@ -126,9 +151,10 @@ template <auto Policy, index Blocks>
 void check() {
     using policy = std::remove_cvref_t<decltype(Policy)>;
     static_assert(ls::checkpoint_policy<policy>);
-    if constexpr (policy::covers(Blocks)) {
-        ls::arena memory(1 << 16);
+    if constexpr (policy::covers(Blocks)) for (const bool at_once : {false, true}) {
+        ls::arena memory(1 << 16), pinned(1 << 16);
         counting_stack<Blocks> stack{memory};
+        stack.away = &pinned, stack.copies.at_once = at_once;
         bool turned = false;
         policy::run(
             stack, memory, [](auto& x) { x.value = 0; },
@@ -144,6 +170,11 @@ void check() {
         CHECK(memory.used() == 0);
         CHECK(memory.in_order());
         CHECK(memory.high_water() == policy::plan(counting_stack<Blocks>::bytes()).peak(64));
+        CHECK(stack.copies.settled());
+        CHECK(pinned.used() == 0);
+        CHECK(pinned.in_order());
+        CHECK(pinned.high_water() == policy::pinned(counting_stack<Blocks>::bytes()).peak(64));
+        if (!policy::offloads) break;
     }
 }
 
@@ -152,6 +183,11 @@ constexpr ls::segment_policy<ls::block_rule{.segment = 2, .kept_from = ls::cost:
 constexpr auto then_all = ls::recompute_every<3>.for_blocks<5>().then(ls::store_all);
 constexpr auto then_selective = ls::recompute_every<4>.for_blocks<5>().then(ls::selective);
 constexpr auto then_pairs = ls::recompute_every<4>.for_blocks<3>().then(pairs);
+
+constexpr auto away = ls::offload<ls::selective>;
+constexpr auto then_away = ls::recompute_every<2>.for_blocks<3>().then(ls::offload<pairs>);
+constexpr auto away_then_all = ls::offload<ls::recompute_every<4>>.for_blocks<7>().then(ls::store_all);
+constexpr auto away_twice = ls::offload<ls::recompute_every<3>>.for_blocks<5>().then(ls::offload<ls::selective, 3>.for_blocks<2>()).then(ls::offload<pairs>);
 
 template <index Blocks>
 void check_all(ls::bytes scratch_of_outputs) {
@@ -170,6 +206,13 @@ void check_all(ls::bytes scratch_of_outputs) {
     check<then_pairs, Blocks>();
     check<then_selective, Blocks>();
     check<ls::store_all.for_blocks<1>().then(ls::selective.for_blocks<2>()).then(ls::recompute_every<3>), Blocks>();
+    check<away, Blocks>();
+    check<ls::offload<ls::selective, 5>, Blocks>();
+    check<ls::offload<ls::recompute_every<2>, 3>, Blocks>();
+    check<ls::offload<pairs>, Blocks>();
+    check<then_away, Blocks>();
+    check<away_twice, Blocks>();
+    check<away_then_all, Blocks>();
     check<ls::recompute_root.for_blocks<7>().then(ls::selective_products.for_blocks<5>()), Blocks>();
 }
 
@@ -189,16 +232,19 @@ TEST_CASE("policy: every block runs backward once, in order, on what its forward
 
 TEST_CASE("policy: an exception gives every region back, in order, wherever it comes") {
     const auto run = [](auto policy, index throws_at) {
-        ls::arena memory(1 << 16);
+        ls::arena memory(1 << 16), pinned(1 << 16);
         throwing_stack stack{{memory}, throws_at};
+        stack.away = &pinned;
         CHECK_THROWS_AS(decltype(policy)::run(stack, memory, [](auto& x) { x.value = 0; }, [](auto&) {}), int);
-        CHECK(memory.used() == 0);
+        CHECK(memory.used() + pinned.used() == 0);
         CHECK(memory.in_order());
+        CHECK(pinned.in_order());
     };
     for (index call = 0; call < 14; ++call) {
         run(ls::store_all, call);
         run(ls::recompute_every<3>, call);
         run(ls::selective, call);
+        run(away, call);
         run(pairs.for_blocks<5>().then(ls::recompute_every<2>), call);
     }
 }
@@ -206,14 +252,22 @@ TEST_CASE("policy: an exception gives every region back, in order, wherever it c
 TEST_CASE("policy: an arena one byte short is refused, and everything comes back") {
     const auto run = [](auto policy) {
         const ls::bytes peak = decltype(policy)::plan(counting_stack<7>::bytes()).peak(64);
-        ls::arena enough(peak), memory(peak - 1);
+        const ls::bytes most = decltype(policy)::pinned(counting_stack<7>::bytes()).peak(64);
+        ls::arena enough(peak), memory(peak - 1), pinned(most), short_pinned(most > 0 ? most - 1 : 0);
         counting_stack<7> stack{enough}, refused{memory};
+        stack.away = refused.away = &pinned;
         const auto turn = [](ls::arena& in) { return [&](auto&) { const ls::held_region scratch(in, "", 192); }; };
         decltype(policy)::run(stack, enough, [](auto& x) { x.value = 0; }, turn(enough));
         CHECK_THROWS_AS(decltype(policy)::run(refused, memory, [](auto& x) { x.value = 0; }, turn(memory)), ls::out_of_memory);
-        CHECK(memory.used() == 0);
+        CHECK(memory.used() + pinned.used() == 0);
         CHECK(memory.in_order());
+        if (most == 0) return;
+        stack.away = &short_pinned, stack.next = 6;
+        CHECK_THROWS_AS(decltype(policy)::run(stack, enough, [](auto& x) { x.value = 0; }, turn(enough)), ls::out_of_memory);
+        CHECK(enough.used() + short_pinned.used() == 0);
+        CHECK(short_pinned.in_order());
     };
+    run(away);
     run(ls::store_all);
     run(ls::recompute_every<2>);
     run(ls::selective);

@@ -34,7 +34,7 @@ template <bytes Alignment>
 struct bounded_host : host::cpu {
     static constexpr bytes alignment = Alignment;
     struct runtime : host::runtime {
-        explicit runtime(bytes size, bytes batch = 0) : host::runtime(within_room(size), batch) {}
+        explicit runtime(bytes size, bytes batch = 0, bytes pinned = 0) : host::runtime(within_room(size), batch, pinned) {}
         static bytes within_room(bytes size) {
             expects<out_of_memory>(size <= room_now, [&] { return "the plan needs " + std::to_string(size) + " bytes"; });
             return size;
@@ -117,10 +117,11 @@ void choose_values(paired_arguments<A, B>& both) {
     choose_values(both.right);
 }
 
-inline void check_step(const step_report& report, bytes planned) {
+inline void check_step(const step_report& report, bytes planned, bytes pinned) {
     expect(report.refused.empty(), "a step was refused: " + report.refused);
     expect(std::isfinite(report.loss) && std::isfinite(report.gradient_norm) && report.gradient_norm > 0, "a step without a gradient");
     expect_bytes("a step", report.high_water, planned);
+    expect_bytes("a step's pinned memory", report.memory.pinned, pinned);
 }
 
 inline void check_rest(arena& memory, bytes planned) {
@@ -146,8 +147,10 @@ void runs_as_planned() {
     room_now = peak;
     trainer_type t{seed{1}};
     expect_bytes("the arena", t.memory().capacity(), peak);
+    expect_bytes("the pinned arena", t.pinned().capacity(), planned.pinned);
     check_rest(t.memory(), planned.parameters);
     t.memory().observe({nullptr, poison, poison});
+    t.pinned().observe({nullptr, poison, poison});
     if (t.state().scale.dynamic) t.state().scale.value = 1;
     stack_arguments<attention_of<Config>> values{};
     std::apply([](auto&... of_pattern) { (choose_values(of_pattern), ...); }, values);
@@ -156,10 +159,11 @@ void runs_as_planned() {
     const std::vector<token_batch> batches = some_batches<Config>(2 * Config::batch.micro_batches);
     const std::span<const token_batch> all(batches);
     expect(all.size() == 2 * std::size_t{Config::batch.micro_batches}, "too few batches");
-    check_step(t.step(all.first(all.size() / 2)), peak);
-    check_step(t.step(all.last(all.size() / 2)), peak);
+    check_step(t.step(all.first(all.size() / 2)), peak, planned.pinned);
+    check_step(t.step(all.last(all.size() / 2)), peak, planned.pinned);
     expect(std::isfinite(t.evaluate(all.front())), "an evaluation that is not finite");
     check_rest(t.memory(), planned.parameters);
+    check_rest(t.pinned(), 0);
 }
 
 /// What a step of Config takes at any budget.
@@ -191,6 +195,7 @@ void fits_as_said() {
                        budgets<Config::batch.budget, longest<Config, host_of<Config>, room>, Config::shape.context>, Config::choices>;
     expect(chosen::chosen.peak <= room, "fit chose " + std::to_string(chosen::chosen.peak) + " bytes in " + std::to_string(room));
     expect_bytes("fit", plan<chosen, host_of<chosen>>.peak(), chosen::chosen.peak);
+    expect_bytes("fit's pinned memory", plan<chosen, host_of<chosen>>.pinned, chosen::chosen.pinned);
     runs_as_planned<chosen>();
 }
 

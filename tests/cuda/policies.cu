@@ -34,6 +34,10 @@ constexpr decoder_shape on_two_streams(decoder_shape s) {
     return s;
 }
 constexpr auto mixture = recompute_every<2>.for_blocks<2>().then(selective);
+// These are too narrow for their copies to hide.
+constexpr auto away = offload<selective>.even_if_slow();
+constexpr auto all_away = offload<recompute_every<1>, 3>.even_if_slow();
+constexpr auto partly_away = offload<store_all>.even_if_slow().for_blocks<3>().then(away);
 
 template <decoder_shape Shape, auto Precision, auto Policy>
 auto gradients_under() {
@@ -55,6 +59,10 @@ auto gradients_under() {
     const step_report report = t.step(odd_batch(Shape.vocabulary, 13));
     CHECK(report.refused == "");
     CHECK(report.high_water == plan<c, cuda::device>.peak());
+    CHECK(report.memory.pinned == plan<c, cuda::device>.pinned);
+    CHECK((report.memory.pinned > 0) == offloads<checkpoint_of<c>>);
+    CHECK(t.pinned().used() == 0);
+    CHECK(t.pinned().in_order());
     CHECK(std::max({report.memory.forward, report.memory.turn, report.memory.backward}) == report.high_water);
     return std::tuple{loss, report.loss, report.gradient_norm, added, gradients()};
 }
@@ -79,10 +87,10 @@ void policies_agree() {
 
 TEST_CASE("cuda policies: the bits of store_all, mixed<bf16>, dropout, Hopper's attention") {
     static_assert(cuda::device::on_hopper<model_of_config<config<deep, local, store_all, mixed<bf16>>>>);
-    policies_agree<deep, mixed<bf16>, recompute_every<1>, recompute_root, selective, selective_products, mixture>();
+    policies_agree<deep, mixed<bf16>, recompute_every<1>, recompute_root, selective, selective_products, mixture, away, all_away, partly_away>();
 }
 TEST_CASE("cuda policies: the bits of store_all, fp32, QK-norm, sinks, dropout") {
-    policies_agree<normed, fp32, recompute_every<1>, selective, selective_products>();
+    policies_agree<normed, fp32, recompute_every<1>, selective, selective_products, away>();
 }
 TEST_CASE("cuda policies: reversible gives the bits of store_all, mixed<bf16>, dropout, Hopper's attention") {
     policies_agree<on_two_streams(deep), mixed<bf16>, recompute_every<1>, selective, reversible>();

@@ -11,6 +11,7 @@
 
 #include <longspan/host/cpu.hpp>
 #include <longspan/layer/context.hpp>
+#include <longspan/memory/transfer.hpp>
 #include <longspan/model/shape.hpp>
 
 #include "buffers.hpp"
@@ -116,4 +117,21 @@ TEST_CASE("cpu: a step under tf32 rounds operands, and the same step in float do
     }
     CHECK(distance > 1e-6);
     CHECK(distance < 2e-2);
+}
+
+TEST_CASE("cpu: what leaves and returns is copied at once, piece by piece") {
+    static_assert(ls::transferring<cpu>);
+    int here[3] = {1, 2, 3}, away[3] = {};
+    const auto pieces = [&](auto&& copy) {
+        for (const int i : {0, 2}) copy(reinterpret_cast<std::byte*>(here + i), reinterpret_cast<std::byte*>(away + i), ls::bytes{sizeof(int)});
+    };
+    cpu::leave(0, pieces);
+    CHECK(away[0] == 1);
+    CHECK(away[1] == 0);
+    CHECK(away[2] == 3);
+    here[0] = here[2] = 9;
+    cpu::fetch(0, pieces);
+    cpu::wait(0);
+    CHECK(here[0] == 1);
+    CHECK(here[2] == 3);
 }

@@ -13,6 +13,10 @@ TEST_CASE("runtime: one block, aligned to a page") {
     CHECK(runtime.memory().size() == 10000);
     CHECK(reinterpret_cast<std::uintptr_t>(runtime.memory().data()) % 4096 == 0);
     CHECK_THROWS_AS(ls::host::runtime{ls::bytes{1} << 60}, ls::out_of_memory);
+    CHECK(runtime.pinned().empty());
+    ls::host::runtime with_pinned(64, 0, 5000);
+    CHECK(with_pinned.pinned().size() == 5000);
+    CHECK_THROWS_AS(ls::host::runtime(64, 0, ls::bytes{1} << 60), ls::out_of_memory);
 }
 
 TEST_CASE("runtime: work is done every time, arrays are used where they are, values arrive at once") {

@@ -31,6 +31,17 @@ TEST_CASE("describe: one line a region, groups without a name dissolved, the lar
                                     line("    * backward × 2", 18, "128") + line("  block × 3", 11, "192"));
 }
 
+TEST_CASE("describe: what is pinned stands below the arena's table") {
+    struct {
+        ls::fixed_layout<1> tree{{{ls::layout_kind::region, "step", 64}}};
+        ls::bytes alignment = 64, pinned = 1234;
+    } plan;
+    const std::string arena = "step" + std::string(46 + 16, ' ') + "64\n";
+    CHECK(ls::describe(plan) == arena + "beside it, pinned host memory" + std::string(21 + 13, ' ') + "1,280\n");
+    plan.pinned = 0;
+    CHECK(ls::describe(plan) == arena);
+}
+
 TEST_CASE("describe: bytes in groups of three") {
     CHECK(ls::detail::grouped_bytes(0) == "0");
     CHECK(ls::detail::grouped_bytes(999) == "999");

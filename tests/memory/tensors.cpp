@@ -97,3 +97,26 @@ TEST_CASE("tensors: a table in two parts, what is worth keeping below and the re
     CHECK(small.used() == 0);
     CHECK(small.in_order());
 }
+
+TEST_CASE("tensors: what is kept, and nothing else, is named with its place in two holders and its bytes") {
+    ls::arena here(4096), away(4096);
+    const ls::layout all = ls::layout_of<half, parts>("", 10);
+    for (const ls::cost from : {ls::cost::pass, ls::cost::product, ls::cost::attention, ls::cost::output}) {
+        ls::tensors<half, parts> held, there;
+        held.hold(here, 10, from);
+        held.hold_rest();
+        there.hold(away, 10, from);
+        ls::bytes named = 0;
+        int pieces = 0;
+        held.with_kept_of(there, [&](std::byte* at, std::byte* to, ls::bytes size) {
+            ++pieces, named += size;
+            const auto is = [&](auto a, auto b, ls::bytes bytes) {
+                return at == reinterpret_cast<std::byte*>(a.data) && to == reinterpret_cast<std::byte*>(b.data) && size == bytes;
+            };
+            CHECK((is(held.get<"rstd">(), there.get<"rstd">(), 40) || is(held.get<"qkv">(), there.get<"qkv">(), 600) ||
+                   is(held.get<"attended">(), there.get<"attended">(), 200)));
+        });
+        CHECK(named == all.only([&](ls::cost worth) { return worth >= from; }).peak(1));
+        CHECK(pieces == (from == ls::cost::pass ? 3 : from == ls::cost::product ? 2 : from == ls::cost::attention ? 1 : 0));
+    }
+}

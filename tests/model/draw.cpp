@@ -21,6 +21,9 @@ std::vector<step_moment> moments_of() {
     bytes most = 0;
     for (const step_moment& m : moments) most = std::max(most, m.total());
     CHECK(most == plan<Config, Backend>.peak());
+    bytes pinned = 0;
+    for (const step_moment& m : moments) pinned = std::max(pinned, m.pinned);
+    CHECK(pinned == plan<Config, Backend>.pinned);
     return moments;
 }
 
@@ -57,6 +60,14 @@ TEST_CASE("draw: the highest moment of a step is the plan's peak") {
     CHECK(scratch(5) < scratch(0));
     (void)moments_of<config<rich, local, recompute_every<1>, mixed<fp16>>, host::cpu>();
     (void)moments_of<config<llama, local, mixture, fp64>, host::cpu>();
+    using leaving = config<llama, local, offload<selective>, fp64>;
+    const auto away = moments_of<leaving, host::cpu>();
+    CHECK(plan<leaving, host::cpu>.pinned > 0);
+    CHECK(away.front().pinned < plan<leaving, host::cpu>.pinned);  // the stream leaves beside the first block, the rest behind it
+    CHECK(away[1].pinned == plan<leaving, host::cpu>.pinned);
+    CHECK(away.back().pinned == 0);
+    CHECK(draw_step<leaving, host::cpu>().find(" bytes, and " + detail::grouped_bytes(plan<leaving, host::cpu>.pinned) + " of pinned host memory") !=
+          std::string::npos);
 }
 
 TEST_CASE("draw: a document with a bar for every moment, the peak and the room") {

@@ -4,6 +4,7 @@
 #include <string>
 #include <type_traits>
 
+#include <longspan/checkpoint/offload.hpp>
 #include <longspan/checkpoint/recompute.hpp>
 #include <longspan/cuda/device.hpp>
 #include <longspan/host/cpu.hpp>
@@ -140,6 +141,21 @@ TEST_CASE("fit: a configuration with the policy and the batch of its own choice"
     static_assert(std::is_same_v<type_of<roomy::checkpoint>, type_of<ls::store_all>>);
     static_assert(std::is_same_v<type_of<roomy::batch>, type_of<base::batch>>);
     CHECK(ls::plan<roomy, device>.peak() == ls::plan<base, device>.peak());
+}
+
+TEST_CASE("fit: a policy that offloads is taken where it is listed and the device need not wait, and says what it pins") {
+    using device = ls::cuda::device;
+    constexpr auto hidden = ls::offload<ls::recompute_every<1>>;
+    constexpr auto slow = ls::offload<ls::selective>;
+    static_assert(ls::hides_or_may_wait<base, device, type_of<hidden>>() && !ls::hides_or_may_wait<base, device, type_of<slow>>());
+    const auto chosen = [](auto list) { return ls::choose<base, device>(3000 * ls::MiB, 0, list, ls::budgets<16384>); };
+    CHECK(chosen(ls::policies<ls::store_all, ls::selective_products, ls::selective>).policy == -1);
+    const ls::fitting away = chosen(ls::policies<ls::store_all, slow, ls::selective, hidden>);
+    CHECK(away.policy == 3);
+    CHECK(away.pinned == ls::pinned_layout<base, device, type_of<hidden>>(16384).peak(device::alignment));
+    CHECK(away.pinned > 200 * ls::MiB);
+    CHECK(away.made_again == ls::made_again<base, type_of<ls::recompute_every<1>>>());
+    CHECK(chosen(ls::policies<ls::store_all, slow.even_if_slow(), ls::selective, hidden>).policy == 1);
 }
 
 TEST_CASE("fit: the longest that fits, to the token") {

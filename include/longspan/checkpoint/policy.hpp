@@ -10,7 +10,9 @@
 //     static constexpr layout plan(const stack_bytes&)      the regions of forward, turn and backward, as values
 //     template <class Stack, class First, class Turn> static void run(Stack&, arena&, First, Turn)
 // where first(x) fills the stream that enters block 0, and turn(x) takes the stream that leaves the last block and produces the
-// gradient that `backward` carries down. Reference: Chen et al., arXiv:1604.06174.
+// gradient that `backward` carries down. A policy under which tensors leave the device has `offloads`, which is true, and
+//     static constexpr layout pinned(const stack_bytes&)    the regions of pinned host memory, as values
+// Reference: Chen et al., arXiv:1604.06174.
 #pragma once
 
 #include <concepts>
@@ -19,6 +21,7 @@
 #include <longspan/core/types.hpp>
 #include <longspan/memory/arena.hpp>
 #include <longspan/memory/layout.hpp>
+#include <longspan/memory/transfer.hpp>
 
 namespace longspan {
 
@@ -56,6 +59,20 @@ concept block_stack = requires(S& stack, index block, typename S::stream& x, typ
     stack.backward(block, x, saved);
 };
 
+/// A stack whose tensors can leave for pinned memory: regions of that arena are held as those of the other are. `leave` and `fetch` copy
+/// what is kept between two of them, `here` on the device, and wait(number) orders what follows behind the copies of that number so
+/// far (memory/transfer.hpp).
+template <class S>
+concept offloading_stack = block_stack<S> && requires(S& stack, index number, typename S::stream& x, typename S::saved& here,
+                                                      typename S::saved& away) {
+    { stack.pinned() } -> std::same_as<arena&>;
+    stack.leave(number, x, x);
+    stack.leave(number, here, away);
+    stack.fetch(number, x, x);
+    stack.fetch(number, here, away);
+    stack.wait(number);
+};
+
 /// A stack of two residual streams, which half a block moves in place: `add_half` forward, `reverse_half` back to what they were, to the
 /// bit, together with the half's backward. Each takes what it needs from the stack's arena and gives it back.
 template <class S>
@@ -70,5 +87,12 @@ concept checkpoint_policy = requires(const stack_bytes& stack) {
     { P::plan(stack) } -> std::same_as<layout>;
     { P::name } -> std::convertible_to<const char*>;
 };
+
+/// Whether tensors leave the device under a policy.
+template <class P>
+inline constexpr bool offloads = false;
+template <class P>
+    requires requires { P::offloads; }
+inline constexpr bool offloads<P> = P::offloads;
 
 }  // namespace longspan

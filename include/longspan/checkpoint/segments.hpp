@@ -14,29 +14,12 @@
 #include <array>
 #include <cstddef>
 
+#include <longspan/checkpoint/detail/ring.hpp>
+#include <longspan/checkpoint/detail/segment.hpp>
 #include <longspan/checkpoint/policy.hpp>
+#include <longspan/checkpoint/rule.hpp>
 
 namespace longspan {
-
-/// How a run of blocks is treated.
-struct block_rule {
-    static constexpr index square_root = 0;
-    index segment = 1;           ///< blocks from one kept stream to the next; square_root: the shortest with the least streams in all
-    cost kept_from = cost::pass; ///< of what a block saves, what is worth so much is kept
-    index blocks = 0;            ///< that it is for; 0: all that follow
-};
-
-/// Where a rule lies in a stack.
-struct rule_extent {
-    index begin = 0;   ///< its first block
-    index blocks = 0;
-    index length = 0;  ///< of a segment; the last may be shorter
-    index segments = 0;
-    cost from = cost::pass;
-    bool last = false; ///< nothing follows but the turn
-
-    [[nodiscard]] constexpr index length_of(index segment) const { return segment + 1 < segments ? length : blocks - segment * length; }
-};
 
 template <block_rule... Rules>
 struct segment_policy;
@@ -52,41 +35,11 @@ namespace detail {
     return best;
 }
 
-/// The rest of what a block saves, for as long as this lives.
-template <class Saved>
-struct held_rest {
-    explicit held_rest(Saved& of) : of_(of) {
-        try {
-            of_.hold_rest();
-        } catch (...) {  // what was taken before the one that found no room, since nothing destroys what was never made
-            of_.drop_rest();
-            throw;
-        }
-    }
-    held_rest(const held_rest&) = delete;
-    ~held_rest() { of_.drop_rest(); }
-    Saved& of_;
-};
-
-/// What is kept of a segment, in the order in which it is taken; given back in the opposite one, by an exception too.
-template <class Stack, index Length>
-struct kept_segment {
-    std::array<typename Stack::saved, static_cast<std::size_t>(Length)> kept;
-    typename Stack::stream output;
-};
-
-/// A block of the segment whose backward is next: the rest of what it saves, and what the block behind it reads.
-template <class Stack>
-struct whole_block {
-    typename Stack::saved* saved = nullptr;
-    typename Stack::stream output;
-    whole_block() = default;
-    whole_block(const whole_block&) = delete;
-    ~whole_block() {
-        output.drop();
-        if (saved) saved->drop_rest();
-    }
-};
+/// The rule whose segments leave.
+[[nodiscard]] constexpr block_rule leaving_rule(block_rule rule, index slots, bool may_wait) {
+    rule.slots = slots, rule.may_wait = may_wait;
+    return rule;
+}
 
 template <block_rule... Before, block_rule... Rules>
 constexpr auto joined(segment_policy<Before...>, segment_policy<Rules...>) -> segment_policy<Before..., Rules...> {
@@ -103,8 +56,26 @@ struct segment_policy {
     static_assert(count > 0 && ((Rules.segment >= 0 && Rules.blocks >= 0) && ...),
                   "segment_policy: at least one rule, with segments of 1 block or more (block_rule::square_root: as many as fits), for 0 (all that "
                   "follow) or more blocks");
+    static_assert(((Rules.slots == 0 || Rules.slots >= 2) && ...),
+                  "block_rule: slots are none, or at least 2");
+    static constexpr index transfers = transfers_of_a_slot * (index{0} + ... + Rules.slots);
+    static_assert(transfers <= most_transfers,
+                  "offload<policy, slots>: the slots of all parts of a mixture are at most 21 together");
+    /// Whether anything leaves for pinned memory, and whether that may take longer than the work beside it.
+    static constexpr bool offloads = transfers > 0;
+    static constexpr bool may_wait = ((Rules.slots == 0 || Rules.may_wait) && ...);
     static constexpr const char* name = [] {
         if (count > 1) return "mixture";
+        if (offloads) {
+            switch (rules[0].kept_from) {
+                case cost::pass: return "offload of store_all";
+                case cost::expansion: return "offload of selective_expansions";
+                case cost::product: return "offload of selective_products";
+                case cost::attention: return "offload of selective";
+                case cost::output: break;
+            }
+            return rules[0].segment == block_rule::square_root ? "offload of recompute_root" : "offload of recompute_every";
+        }
         switch (rules[0].kept_from) {
             case cost::pass: return "store_all";
             case cost::expansion: return "selective_expansions";
@@ -120,8 +91,17 @@ struct segment_policy {
     [[nodiscard]] static consteval auto for_blocks() {
         static_assert(count == 1, "for_blocks<n>: of one policy, before it is joined to others by then()");
         static_assert(N >= 1, "for_blocks<n>: a policy is for at least 1 block");
-        constexpr block_rule rule{rules[0].segment, rules[0].kept_from, N};
+        constexpr block_rule rule = [] {
+            block_rule same = rules[0];
+            same.blocks = N;
+            return same;
+        }();
         return segment_policy<rule>{};
+    }
+    /// The same (an offload<policy>), also where a device would wait for the transfers.
+    [[nodiscard]] static consteval auto even_if_slow() {
+        static_assert(offloads, "even_if_slow(): of an offload<policy>; this policy keeps everything on the device");
+        return segment_policy<detail::leaving_rule(Rules, Rules.slots, Rules.slots > 0)...>{};
     }
     /// This policy for as many blocks as it names, then `next`.
     template <block_rule... Next>
@@ -141,8 +121,11 @@ struct segment_policy {
 
     /// Where rule i lies in a stack of `blocks`.
     [[nodiscard]] static constexpr rule_extent extent(std::size_t i, index blocks) {
-        rule_extent at{.from = rules[i].kept_from, .last = i + 1 == count};
-        for (std::size_t before = 0; before < i; ++before) at.begin += rules[before].blocks;
+        rule_extent at{.from = rules[i].kept_from, .last = i + 1 == count, .slots = rules[i].slots};
+        for (std::size_t before = 0; before < i; ++before) {
+            at.begin += rules[before].blocks;
+            at.transfers += transfers_of_a_slot * rules[before].slots;
+        }
         at.blocks = rules[i].blocks > 0 ? rules[i].blocks : blocks - at.begin;
         at.length = rules[i].segment == block_rule::square_root ? detail::root_segment(at.blocks) : rules[i].segment;
         if (at.length > at.blocks) at.length = at.blocks;
@@ -165,13 +148,30 @@ struct segment_policy {
 
     [[nodiscard]] static constexpr layout plan(const stack_bytes& stack) { return together("activations", plan_from(0, stack)); }
 
+    /// What leaves for pinned memory, as it lies there.
+    [[nodiscard]] static constexpr layout pinned(const stack_bytes& stack) {
+        layout all = together("pinned host memory");
+        for (std::size_t i = 0; i < count; ++i) {
+            const rule_extent at = extent(i, stack.blocks);
+            if (at.leaving() == 0) continue;
+            const layout kept = stack.saved.only([&](cost worth) { return worth >= at.from; });
+            all.add(region("block input", stack.stream).repeated(at.streams_leaving(), "segment inputs"));
+            all.add(kept.repeated(at.leaving() * at.length, "kept of a block"));
+        }
+        return all;
+    }
+
     template <block_stack Stack, class First, class Turn>
     static void run(Stack& stack, arena& memory, First&& first, Turn&& turn) {
         static_assert(covers(Stack::blocks), "the policy's for_blocks<n>() name other blocks than the stack has");
-        typename Stack::stream input;
-        input.hold(memory, stack.tokens());
-        first(input);
-        run_from<0>(stack, memory, input, turn);
+        if constexpr (rules[0].slots > 0) {
+            run_ring_from<0>(stack, memory, static_cast<typename Stack::stream*>(nullptr), first, turn);
+        } else {
+            typename Stack::stream input;
+            input.hold(memory, stack.tokens());
+            first(input);
+            run_from<0>(stack, memory, input, turn);
+        }
     }
 
 private:
@@ -183,6 +183,10 @@ private:
         const layout kept = stack.saved.only([&](cost worth) { return worth >= at.from; });
         const layout rest = stack.saved.only([&](cost worth) { return worth < at.from; });
         const auto held = [&](index inputs, index blocks) {
+            if (at.slots > 0) {  // whichever segments are there, and behind the rule its output
+                return together("ring", stream.repeated(at.streams_held() + (!at.last && inputs == at.segments ? 1 : 0), "segment inputs"),
+                                kept.repeated(at.slots_used() * k, "kept of a block"));
+            }
             return together("", stream.repeated(inputs + (i == 0 ? 1 : 0), "segment inputs"),
                             kept.repeated(blocks, at.from == cost::pass ? "saved by a block" : "kept of a block"));
         };
@@ -218,7 +222,7 @@ private:
         }
         const layout all = together("", held(at.segments, at.blocks), plan_from(i + 1, stack));
         if (k == 1) return all;
-        const index tail = at.length_of(before);
+        const index tail = at.slots > 0 ? k : at.length_of(before);  // a ring is as large for every segment: the longest has most
         layout moments = either("", all, passing(at.segments, at.blocks, tail), again(before, at.blocks, tail));
         if (tail < k) moments.add(again(before - 1, before * k, k));  // a shorter last segment takes less than the one before
         return moments;
@@ -227,6 +231,11 @@ private:
     /// Blocks of rule I and all behind it, forward and backward, from the stream that enters the first of them.
     template <std::size_t I, class Stack, class Turn>
     static void run_from(Stack& stack, arena& memory, typename Stack::stream& input, Turn& turn) {
+        if constexpr (rules[I].slots > 0) run_ring_from<I>(stack, memory, &input, [](auto&) {}, turn);
+        else run_kept_from<I>(stack, memory, input, turn);
+    }
+    template <std::size_t I, class Stack, class Turn>
+    static void run_kept_from(Stack& stack, arena& memory, typename Stack::stream& input, Turn& turn) {
         using stream = typename Stack::stream;
         constexpr rule_extent at = extent(I, Stack::blocks);
         constexpr index passed = at.segments - (at.last ? 1 : 0);
@@ -240,62 +249,38 @@ private:
         for (index s = 0; s < passed; ++s) {
             keep(s);
             segment(s).output.hold(memory, stack.tokens());
-            pass<at.length>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s));
+            detail::pass_segment<at.length>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s).kept,
+                                            segment(s).output);
         }
+        const auto drop = [&](index s) {
+            for (index b = at.length_of(s) - 1; b >= 0; --b) segment(s).kept[static_cast<std::size_t>(b)].drop();
+        };
         if constexpr (at.last) {
             keep(passed);
-            back<at.length, cost::output>(stack, memory, at.begin + passed * at.length, at.length_of(passed), enters(passed),
-                                          segment(passed), &turn);
+            detail::return_segment<at.length, cost::output>(stack, memory, at.begin + passed * at.length, at.length_of(passed), enters(passed),
+                                                            segment(passed).kept, &turn);
+            drop(passed);
         } else {
             run_from<I + 1>(stack, memory, segment(passed - 1).output, turn);
         }
         for (index s = passed - 1; s >= 0; --s) {
             segment(s).output.drop();
-            back<at.length, at.from>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s),
-                                     static_cast<Turn*>(nullptr));
+            detail::return_segment<at.length, at.from>(stack, memory, at.begin + s * at.length, at.length_of(s), enters(s), segment(s).kept,
+                                                       static_cast<Turn*>(nullptr));
+            drop(s);
         }
     }
 
-    /// A segment forward: what is kept of its blocks, and its output.
-    template <index Length, class Stack>
-    static void pass(Stack& stack, arena& memory, index begin, index blocks, typename Stack::stream& input,
-                     detail::kept_segment<Stack, Length>& segment) {
-        typename Stack::stream between[2];  // they alternate: a block reads one and writes the other
-        for (index i = 0; i < 2 && i < blocks - 1; ++i) between[i].hold(memory, stack.tokens());
-        for (index b = 0; b < blocks; ++b) {
-            auto& saved = segment.kept[static_cast<std::size_t>(b)];
-            const detail::held_rest rest(saved);
-            stack.forward(begin + b, b == 0 ? input : between[(b - 1) % 2], b + 1 == blocks ? &segment.output : &between[b % 2], saved);
+    /// The same of a rule whose segments leave; the stream that enters is there, or is made by `fill`.
+    template <std::size_t I, class Stack, class Fill, class Turn>
+    static void run_ring_from(Stack& stack, arena& memory, typename Stack::stream* entered, Fill&& fill, Turn& turn) {
+        static_assert(offloading_stack<Stack>, "offload: the stack has no pinned memory, or does not say how tensors leave for it");
+        if constexpr (offloading_stack<Stack>) {
+            detail::run_ring<extent(I, Stack::blocks)>(stack, memory, entered, fill, turn, [&](typename Stack::stream& output) {
+                if constexpr (I + 1 < count) run_from<I + 1>(stack, memory, output, turn);
+                else (void)output;
+            });
         }
-    }
-
-    /// A segment made whole, then backward. With a turn it is the last one: everything is made for the first time, and its output
-    /// goes to the turn.
-    template <index Length, cost From, class Stack, class Turn>
-    static void back(Stack& stack, arena& memory, index begin, index blocks, typename Stack::stream& input,
-                     detail::kept_segment<Stack, Length>& segment, Turn* turn) {
-        std::array<detail::whole_block<Stack>, static_cast<std::size_t>(Length)> whole;
-        const auto at = [&](index b) -> detail::whole_block<Stack>& { return whole[static_cast<std::size_t>(b)]; };
-        const auto enters = [&](index b) -> typename Stack::stream& { return b == 0 ? input : at(b - 1).output; };
-        for (index b = 0; b < blocks; ++b) {
-            at(b).saved = &segment.kept[static_cast<std::size_t>(b)];
-            at(b).saved->hold_rest();
-            const bool needed = b + 1 < blocks || turn;
-            if (needed) at(b).output.hold(memory, stack.tokens());
-            if constexpr (From > cost::pass || Length > 1) {
-                stack.template forward<From>(begin + b, enters(b), needed ? &at(b).output : nullptr, *at(b).saved);
-            }
-        }
-        if (turn) {
-            (*turn)(at(blocks - 1).output);
-            at(blocks - 1).output.drop();
-        }
-        for (index b = blocks - 1; b >= 0; --b) {
-            stack.backward(begin + b, enters(b), *at(b).saved);
-            at(b).saved->drop_rest();
-            if (b > 0) at(b - 1).output.drop();
-        }
-        for (index b = blocks - 1; b >= 0; --b) segment.kept[static_cast<std::size_t>(b)].drop();
     }
 };
 

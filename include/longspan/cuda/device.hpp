@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include <longspan/core/piece.hpp>
@@ -20,6 +21,7 @@
 #include <longspan/cuda/loss_sizes.hpp>
 #include <longspan/cuda/norm_sizes.hpp>
 #include <longspan/cuda/reduce_sizes.hpp>
+#include <longspan/memory/transfer.hpp>
 #include <longspan/precision/policy.hpp>
 
 namespace longspan::cuda {
@@ -63,6 +65,16 @@ public:
                round_up(tokens * bytes{sizeof(double)}, alignment);
     }
     [[nodiscard]] static constexpr bytes segment_memory(index tokens, index max_pieces) { return attention_segment_memory(tokens, max_pieces); }
+
+    /// What an H200 on PCIe 5 does in a whole step, norms and passes over memory counted among the products: docs/memory.md says by
+    /// which measurements. Another device's are a config's to name.
+    template <class Model>
+    static constexpr device_rates rates = [] {
+        device_rates r{.products = 45e12, .attention = 45e12, .to_host = 50e9, .from_host = 50e9};
+        if constexpr (std::is_same_v<typename Model::precision::operand, tf32_format>) r.products = 280e12;
+        if constexpr (sizeof(typename Model::template storage<role::activation>) == 2) r.products = 600e12, r.attention = 650e12;
+        return r;
+    }();
 
     /// Scratch of the ops that run one after another: the largest of theirs.
     template <class Model>

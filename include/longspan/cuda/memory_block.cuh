@@ -71,7 +71,7 @@ private:
     cudaStream_t stream_ = nullptr;
 };
 
-/// A mark in a stream that a thread can wait for.
+/// A mark in a stream that a thread, or another stream, can wait for.
 class owned_event {
 public:
     owned_event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event"); }
@@ -81,6 +81,8 @@ public:
         if (event_ != nullptr) cudaEventDestroy(event_);
     }
     void record(stream_ref stream) const { check(cudaEventRecord(event_, stream), "an event"); }
+    /// What is put on `stream` from now on waits for the mark as it was recorded last.
+    void hold_up(stream_ref stream) const { check(cudaStreamWaitEvent(stream, event_, 0), "an event"); }
     /// Returns at once for an event that was never recorded.
     void wait() const { check(cudaEventSynchronize(event_), "waiting for the device"); }
 

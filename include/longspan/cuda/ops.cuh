@@ -14,6 +14,7 @@
 #include <longspan/cuda/activation.cuh>
 #include <longspan/cuda/adamw.cuh>
 #include <longspan/cuda/attention.cuh>
+#include <longspan/cuda/copies.cuh>
 #include <longspan/cuda/device.hpp>
 #include <longspan/cuda/embedding.cuh>
 #include <longspan/cuda/fill.cuh>
@@ -44,12 +45,27 @@ class ops_on : public Device {
     using typename Device::runtime, typename Device::segment;
 
 public:
-    /// On a stream of the caller's, with a cuBLASLt handle that no other stream uses meanwhile.
-    ops_on(stream_ref stream, cublas& blas, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
-        : stream_(stream), blas_(&blas), workspace_(workspace), notes_(notes) {}
-    explicit ops_on(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr) : ops_on(on.stream(), on.blas(), workspace, notes) {}
+    /// On a stream of the caller's, with a cuBLASLt handle that no other stream uses meanwhile, and, for policies under which tensors
+    /// leave the device, copies beside it.
+    ops_on(stream_ref stream, cublas& blas, std::byte* workspace = nullptr, bad_ids* notes = nullptr, const cuda::copies* beside = nullptr)
+        : stream_(stream), blas_(&blas), workspace_(workspace), notes_(notes), copies_(beside) {}
+    explicit ops_on(runtime& on, std::byte* workspace = nullptr, bad_ids* notes = nullptr)
+        : ops_on(on.stream(), on.blas(), workspace, notes, on.copies()) {}
     /// The same, with scratch of Device::workspace bytes and a place to note ids outside the vocabulary.
-    [[nodiscard]] typename Device::ops with(std::byte* workspace, bad_ids* notes) const { return {stream_, *blas_, workspace, notes}; }
+    [[nodiscard]] typename Device::ops with(std::byte* workspace, bad_ids* notes) const {
+        return {stream_, *blas_, workspace, notes, copies_};
+    }
+
+    // --- copies to pinned memory and back (memory/transfer.hpp) ---------------------------------------------------------------
+    template <class Pieces>
+    void leave(index number, Pieces&& pieces) const {
+        copies().leave(stream_, number, pieces);
+    }
+    template <class Pieces>
+    void fetch(index number, Pieces&& pieces) const {
+        copies().fetch(stream_, number, pieces);
+    }
+    void wait(index number) const { copies().wait(stream_, number); }
 
     // --- dense products -----------------------------------------------------------------------------------------------------
     template <class Model, class X, class W, class Y>
@@ -260,6 +276,10 @@ private:
     using rounding = std::conditional_t<std::is_same_v<typename Model::precision::operand, tf32_format>, tf32_format, void>;
 
     [[nodiscard]] cublas& blas() const { return *blas_; }
+    [[nodiscard]] const cuda::copies& copies() const {
+        expects(copies_ != nullptr, [] { return std::string("ops of a policy that offloads need cuda::copies beside their stream; these have none"); });
+        return *copies_;
+    }
     [[nodiscard]] index* note(index bad_ids::*which) const { return notes_ == nullptr ? nullptr : &(notes_->*which); }
     template <class Model, class Goal>
     [[nodiscard]] cross_entropy_options options(const Goal& to) const {
@@ -271,6 +291,7 @@ private:
     cublas* blas_;
     std::byte* workspace_;
     bad_ids* notes_;
+    const cuda::copies* copies_;
 };
 
 class device::ops : public ops_on<device> {

@@ -4,7 +4,7 @@
 // pinned memory through which requests and batches go and answers come back. The host waits for the device only where an answer
 // is asked for, or when it is several batches ahead.
 //
-// Pinned memory: 4 batches and 80 KiB. Device memory: the plan's, and what the driver takes for context, graphs and libraries
+// Pinned memory: what the plan says that leaves the device, 4 batches and 80 KiB. Device memory: the plan's, and what the driver takes for context, graphs and libraries
 // (`reserve`, checked before anything is allocated).
 #pragma once
 
@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <longspan/cuda/copies.cuh>
 #include <longspan/cuda/device.hpp>
 #include <longspan/cuda/gemm.cuh>
 #include <longspan/cuda/memory_block.cuh>
@@ -47,13 +48,17 @@ void once(stream_ref stream, const F& f) {
 
 class device::runtime {
 public:
-    /// `size` bytes on the current device, and room for batches of `batch` bytes on the way to it. Throws device_error when no GPU
-    /// that this build can run on answers, out_of_memory when it has too little free memory (expect_gpu); nothing is allocated then.
-    explicit runtime(bytes size, bytes batch = 0);
+    /// `size` bytes on the current device, room for batches of `batch` bytes on the way to it, and `pinned` bytes of pinned host memory for
+    /// what leaves the device. Throws device_error when no GPU that this build can run on answers, out_of_memory when it has too
+    /// little free memory (expect_gpu; nothing is allocated then) or the host has not that much to pin.
+    explicit runtime(bytes size, bytes batch = 0, bytes pinned = 0);
     ~runtime();
     runtime(const runtime&) = delete;
 
     [[nodiscard]] std::span<std::byte> memory() const { return block_.bytes_of(); }
+    /// Pinned host memory for what leaves the device, and the copies beside the stream: null where none was asked for.
+    [[nodiscard]] std::span<std::byte> pinned() const { return pinned_.bytes_of(); }
+    [[nodiscard]] const cuda::copies* copies() const { return copies_.get(); }
     [[nodiscard]] stream_ref stream() const { return stream_.ref(); }
     [[nodiscard]] cublas& blas() { return blas_; }
     /// Returns when the device has done all that was asked.
@@ -144,7 +149,9 @@ private:
 
     std::nullptr_t checked_;  // before anything is allocated
     device_block block_;
+    pinned_block pinned_;
     owned_stream stream_;
+    std::unique_ptr<const cuda::copies> copies_;
     cublas blas_;
     std::vector<recording> recordings_;
     bool graphs_in_use_ = true;

@@ -64,6 +64,17 @@ public:
     static constexpr bool in_host_memory = true;
     using segment = attention_segment;
 
+    // --- copies to pinned memory and back (memory/transfer.hpp): here there is one memory, and a copy is done at once --------------
+    template <class Pieces>
+    static void leave(index /*number*/, Pieces&& pieces) {
+        pieces([](std::byte* here, std::byte* away, bytes size) { std::memcpy(away, here, static_cast<std::size_t>(size)); });
+    }
+    template <class Pieces>
+    static void fetch(index /*number*/, Pieces&& pieces) {
+        pieces([](std::byte* here, std::byte* away, bytes size) { std::memcpy(here, away, static_cast<std::size_t>(size)); });
+    }
+    static void wait(index /*number*/) {}
+
     // --- dense products, in the operand format of the model's precision -------------------------------------------------------
     template <class Model, class X, class W, class Y>
     static void linear(matrix_view<X> x, matrix_view<W> w, const std::remove_const_t<W>* bias, matrix_view<Y> y) {

@@ -17,11 +17,14 @@ namespace longspan::host {
 
 class runtime {
 public:
-    /// Allocates the block that the plan asks for. Throws out_of_memory when the system has none.
-    explicit runtime(bytes size, bytes /*batch*/ = 0) : block_(size) {}
+    /// Allocates the block that the plan asks for, and, for what leaves it, another. Throws out_of_memory when the system has none.
+    explicit runtime(bytes size, bytes /*batch*/ = 0, bytes pinned = 0) : block_(size), pinned_(pinned) {}
 
     /// The block, aligned to a page.
     [[nodiscard]] std::span<std::byte> memory() const { return block_.bytes_of(); }
+
+    /// Where tensors go that leave the block: on the host, memory like the other.
+    [[nodiscard]] std::span<std::byte> pinned() const { return pinned_.bytes_of(); }
 
     /// Does the work. A backend that can record it does so the first time, under this number, and replays it from then on.
     template <class Work>
@@ -85,7 +88,7 @@ public:
     }
 
 private:
-    memory_block block_;
+    memory_block block_, pinned_;
 };
 
 }  // namespace longspan::host

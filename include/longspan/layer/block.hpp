@@ -53,6 +53,13 @@ struct block_tables {
             middle.drop();
             attended.drop();
         }
+        /// Calls f(here, there, bytes) for every tensor that is kept, of both.
+        template <class F>
+        void with_kept_of(const saved& there, F&& f) const {
+            attended.with_kept_of(there.attended, f);
+            middle.with_kept_of(there.middle, f);
+            expanded.with_kept_of(there.expanded, f);
+        }
     };
     [[nodiscard]] static constexpr layout saved_layout(index tokens) {
         return together("saved by a block", layout_of<precision, typename attention::saved_table>("attention", tokens),

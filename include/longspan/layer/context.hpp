@@ -32,6 +32,7 @@ struct step_context {
     std::span<const Segment> segments;                 ///< the pieces as attention sees them
     matrix_view<const Statistic> cosines, sines;       ///< rotary table, [tokens, head / 2]; empty without rotation
     const run_keys* keys = nullptr;                    ///< of every random draw; in the backend's memory
+    arena* pinned = nullptr;                           ///< where tensors go that leave the device; null where none do
     bool training = true;                              ///< false: no dropout, no stochastic depth
 };
 

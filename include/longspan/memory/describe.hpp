@@ -49,12 +49,16 @@ inline void describe_node(const layout_node* node, bytes alignment, int depth, b
 
 }  // namespace detail
 
-/// The table of a plan, in bytes as they lie in the arena.
+/// The table of a plan, in bytes as they lie in the arena; below it what is taken elsewhere.
 template <class Plan>
     requires requires(const Plan& plan) { plan.tree.nodes; plan.alignment; }
 [[nodiscard]] std::string describe(const Plan& plan) {
     std::string out;
     detail::describe_node(plan.tree.nodes, plan.alignment, 0, false, out);
+    if constexpr (requires { plan.pinned; }) {
+        const layout_node away{layout_kind::region, "beside it, pinned host memory", plan.pinned};
+        if (plan.pinned > 0) detail::describe_node(&away, plan.alignment, 0, false, out);
+    }
     return out;
 }
 

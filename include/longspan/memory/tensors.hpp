@@ -114,6 +114,15 @@ public:
         give(true, kept_);
     }
 
+    /// Calls f(where it lies here, where it lies there, its bytes) for every tensor that is kept here and there; not for the others.
+    template <class F>
+    void with_kept_of(const tensors& there, F&& f) const {
+        for (std::size_t i = 0; i < count; ++i) {
+            const tensor& t = Table::list[i];
+            if (belongs(t, true)) f(at_[i], there.at_[i], size(t));
+        }
+    }
+
     /// The tensor of that name, [tokens, columns]; without data when it has no columns.
     template <fixed_string Name>
     [[nodiscard]] auto get() const {

@@ -230,6 +230,18 @@ public:
         if constexpr (Half == block_half::attention) gradients_.end(context_.ops, b + 1);
     }
 
+    /// Streams and saved tensors leave for pinned memory and return: memory/transfer.hpp.
+    [[nodiscard]] arena& pinned() { return *context_.pinned; }
+    template <class Regions>
+    void leave(index number, const Regions& here, const Regions& away) {
+        context_.ops.leave(number, [&](auto&& copy) { here.with_kept_of(away, copy); });
+    }
+    template <class Regions>
+    void fetch(index number, const Regions& here, const Regions& away) {
+        context_.ops.fetch(number, [&](auto&& copy) { here.with_kept_of(away, copy); });
+    }
+    void wait(index number) { context_.ops.wait(number); }
+
 private:
     /// The two sides of a matrix that holds both streams.
     template <class View>

@@ -30,6 +30,7 @@ struct step_moment {
     enum class work : unsigned char { forward, turn, again, backward, update } doing = work::forward;
     index block = -1;  ///< −1: none
     std::array<bytes, memory_uses> held{};
+    bytes pinned = 0;  ///< of host memory, beside them
 
     [[nodiscard]] constexpr bytes total() const {
         bytes sum = 0;
@@ -102,8 +103,8 @@ public:
         place<memory_use::rest> rest_;
     };
 
-    sized_stack(arena& memory, std::array<bytes, memory_uses>& held, std::vector<step_moment>& moments, index tokens)
-        : memory_(memory), held_(held), moments_(moments), sizes_(memory_type::stack(tokens)), tokens_(tokens) {}
+    sized_stack(arena& memory, arena& pinned, std::array<bytes, memory_uses>& held, std::vector<step_moment>& moments, index tokens)
+        : memory_(memory), pinned_(pinned), held_(held), moments_(moments), sizes_(memory_type::stack(tokens)), tokens_(tokens) {}
 
     [[nodiscard]] index tokens() const { return tokens_; }
     template <cost From = cost::output>
@@ -117,6 +118,12 @@ public:
         note(step_moment::work::turn, -1, sizes_.turn);
         turned_ = true;
     }
+    [[nodiscard]] arena& pinned() { return pinned_; }
+    template <class Regions>
+    void leave(index, Regions&, Regions&) {}
+    template <class Regions>
+    void fetch(index, Regions&, Regions&) {}
+    void wait(index) {}
     void backward(index b, stream&, saved&) { note(step_moment::work::backward, b, sizes_.backward_scratch); }
     template <block_half Half>
     void add_half(index b, stream&) {
@@ -135,9 +142,9 @@ private:
     void note(step_moment::work doing, index block, const layout& scratch) {
         place<memory_use::scratch> passing;
         passing.take(memory_, scratch.peak(Backend::alignment));
-        moments_.push_back({doing, block, held_});
+        moments_.push_back({doing, block, held_, pinned_.used()});
     }
-    arena& memory_;
+    arena &memory_, &pinned_;
     std::array<bytes, memory_uses>& held_;
     std::vector<step_moment>& moments_;
     stack_bytes sizes_;
@@ -169,15 +176,16 @@ template <configuration Config, class Backend>
 
     // An arena never touches its bytes, so these need not exist.
     auto* const nowhere = reinterpret_cast<std::byte*>(Backend::alignment);
-    arena memory(std::span<std::byte>(nowhere, std::size_t{1} << 60), Backend::alignment);
+    const std::span<std::byte> endless(nowhere, std::size_t{1} << 60);
+    arena memory(endless, Backend::alignment), pinned(endless, Backend::alignment);
     using detail::add_to_use;
     memory.observe({&held,
                     [](void* all, const char* name, std::span<std::byte> region) { add_to_use<Backend>(all, name, region.size(), 1); },
                     [](void* all, const char* name, std::span<std::byte> region) { add_to_use<Backend>(all, name, region.size(), -1); }});
-    detail::sized_stack<Config, Backend> stack(memory, held, moments, tokens);
+    detail::sized_stack<Config, Backend> stack(memory, pinned, held, moments, tokens);
     checkpoint_of<Config>::run(stack, memory, [](auto&) {}, [&](auto&) { stack.turn(); });
 
-    step_moment update{step_moment::work::update, -1, standing};
+    step_moment update{step_moment::work::update, -1, standing, 0};
     update.held[static_cast<std::size_t>(memory_use::scratch)] =
         of(region("", Backend::update_workspace(parameters_of_config<Config>::size)));
     moments.push_back(update);
@@ -188,7 +196,7 @@ template <configuration Config, class Backend>
 template <configuration Config, class Backend>
 [[nodiscard]] std::string draw_step(bytes room = 0) {
     const std::vector<step_moment> moments = step_moments<Config, Backend>();
-    constexpr bytes peak = plan<Config, Backend>.peak();
+    constexpr bytes peak = plan<Config, Backend>.peak(), away = plan<Config, Backend>.pinned;
     constexpr index left = 90, top = 46, height = 300;
     const auto count = static_cast<index>(moments.size());
     const index bar = count > 160 ? 4 : count > 60 ? 8 : 14, width = bar * count;
@@ -208,7 +216,8 @@ template <configuration Config, class Backend>
         const step_moment& m = moments[i];
         const std::string work = works[static_cast<std::size_t>(m.doing)];
         bars += "<g><title>" + work + (m.block < 0 ? "" : " of block " + number(m.block)) + ": " +
-                detail::grouped_bytes(m.total()) + " bytes</title>";
+                detail::grouped_bytes(m.total()) + " bytes" + (m.pinned > 0 ? ", and " + detail::grouped_bytes(m.pinned) + " pinned" : "") +
+                "</title>";
         bytes below = 0;
         for (std::size_t use = 0; use < memory_uses; ++use) {
             if (m.held[use] == 0) continue;
@@ -237,7 +246,8 @@ template <configuration Config, class Backend>
     }
     const std::string across = number(left + width + 210), down = number(top + height + 30);
     const std::string heading = std::string(checkpoint_of<Config>::name) + ", " + detail::grouped_bytes(Config::batch.budget) +
-                                " tokens: peak " + detail::grouped_bytes(peak) + " bytes";
+                                " tokens: peak " + detail::grouped_bytes(peak) + " bytes" +
+                                (away > 0 ? ", and " + detail::grouped_bytes(away) + " of pinned host memory" : "");
     return "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + across + "\" height=\"" + down + "\" viewBox=\"0 0 " + across + " " +
            down + "\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"" +
            number(left) + "\" y=\"18\">" + heading + "</text>\n" + bars + axis + legend + line(peak, "peak", "#222") +

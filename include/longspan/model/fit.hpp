@@ -44,6 +44,7 @@ struct fitting {
     index tokens = 0;          ///< of a micro-batch
     index micro_batches = 0;   ///< of a step
     bytes peak = 0;
+    bytes pinned = 0;          ///< of host memory, beside it
     double made_again = 0;     ///< floating-point operations a token that a step makes twice
 };
 
@@ -111,7 +112,8 @@ template <auto Wanted, auto... Policies>
 
 }  // namespace detail
 
-/// Of the policies at the budgets, the one within `room` bytes that makes the least again; of several the largest budget. With it as
+/// Of the policies at the budgets, the one within `room` bytes that makes the least again; of several the largest budget. Policies under
+/// which the device would wait for copies (model/hiding.hpp) are passed over; how much host memory others take is not asked. With it as
 /// many micro-batches as give `step_tokens` tokens or more (0: one). Where gradients are used bucket by bucket a budget serves only if it
 /// gives them in one.
 template <configuration Config, class Backend, auto... Policies, index... Budgets>
@@ -122,16 +124,18 @@ template <configuration Config, class Backend, auto... Policies, index... Budget
                   "policies: ls::reversible takes a model of two streams: config.shape.residual = ls::residual_kind::two_streams");
     constexpr policy_plan plans[] = {&std::remove_cvref_t<decltype(Policies)>::plan...};
     constexpr double again[] = {made_again<Config, std::remove_cvref_t<decltype(Policies)>>()...};
+    constexpr bool hidden[] = {hides_or_may_wait<Config, Backend, std::remove_cvref_t<decltype(Policies)>>()...};
+    constexpr pinned_plan away[] = {&pinned_layout<Config, Backend, std::remove_cvref_t<decltype(Policies)>>...};
     fitting best;
     for (index p = 0; p < static_cast<index>(sizeof...(Policies)); ++p) {
         for (const index tokens : {Budgets...}) {
             const bool better = best.policy < 0 || again[p] < best.made_again ||
                                 (again[p] == best.made_again && tokens > best.tokens);
-            if (!better || !detail::serves<Config>(tokens)) continue;
+            if (!better || !hidden[p] || !detail::serves<Config>(tokens)) continue;
             if (update_of<Config>::in_buckets && step_tokens > tokens) continue;  // a step is one micro-batch
             const bytes peak = detail::peak_at<Config, Backend>(tokens, plans[p]);
             if (peak > room) continue;
-            best = {p, tokens, step_tokens > tokens ? ceil_div(step_tokens, tokens) : 1, peak, again[p]};
+            best = {p, tokens, step_tokens > tokens ? ceil_div(step_tokens, tokens) : 1, peak, away[p](tokens).peak(Backend::alignment), again[p]};
         }
     }
     return best;

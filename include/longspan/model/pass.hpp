@@ -76,6 +76,7 @@ struct pass_marks {
     bytes forward = 0;   ///< up to the turn
     bytes turn = 0;      ///< head and loss
     bytes backward = 0;  ///< what is made again included
+    bytes pinned = 0;    ///< of the arena to which tensors leave
 };
 
 /// Runs micro-batches of Config's budget. Holds no memory of its own; the arena and the state outlive it.
@@ -97,8 +98,9 @@ public:
     /// `state` lies in the backend's memory: its keys are those of every draw, its gradient_scale multiplies gradients, its losses
     /// are added to, and its `bad` keeps the first id outside the vocabulary.
     /// Arguments of patterns are given as they are now, or as pointers to where they stand in the backend's memory when ops run.
-    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_values<patterns>& arguments = {})
-        : ops_(ops), memory_(&memory), state_(state), arguments_(arguments) {}
+    /// `pinned` (pinned_layout bytes) is asked for only by policies under which tensors leave the device.
+    decoder_pass(ops_type ops, arena& memory, step_state* state, const stack_values<patterns>& arguments = {}, arena* pinned = nullptr)
+        : ops_(ops), memory_(&memory), state_(state), arguments_(arguments), pinned_(pinned) {}
 
     /// Adds the gradients of the batch's loss to `gradients`, and the loss to state->losses. Returns what it held.
     pass_marks add_gradients(const placed_batch& batch, const weight* weights, gradient* gradients) const {
@@ -139,6 +141,7 @@ private:
     arena* memory_;
     step_state* state_;
     stack_values<patterns> arguments_;
+    arena* pinned_;
 };
 
 template <configuration Config, class Backend>
@@ -157,6 +160,7 @@ auto decoder_pass<Config, Backend>::with_context(const placed_batch& batch, bool
                          .cosines = angle.template get<"rotary cosines">(),
                          .sines = angle.template get<"rotary sines">(),
                          .keys = &state_->keys,
+                         .pinned = pinned_,
                          .training = training};
     context.ops.make_segments(context.pieces, segments.as<segment>());
     if constexpr (memory_type::rotary) {
@@ -170,6 +174,10 @@ template <configuration Config, class Backend>
 template <class Gradients>
 pass_marks decoder_pass<Config, Backend>::make_gradients(const placed_batch& batch, const weight* weights, const Gradients& gradients) const {
     pass_marks marks;
+    if constexpr (offloads<checkpoint_of<Config>>) {
+        expects(pinned_ != nullptr, [] { return std::string("a pass whose policy offloads takes an arena over pinned host memory; got none"); });
+        (void)pinned_->lap();
+    }
     (void)memory_->lap();
     with_context(batch, true, [&](auto& context) {
         tensors<typename model::precision, typename memory_type::gradient_table> stream(*memory_, context.tokens);
@@ -197,6 +205,7 @@ pass_marks decoder_pass<Config, Backend>::make_gradients(const placed_batch& bat
         gradients.end(context.ops, 0);
     });
     marks.backward = memory_->lap();
+    if (pinned_ != nullptr) marks.pinned = pinned_->lap();
     return marks;
 }
 

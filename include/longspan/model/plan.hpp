@@ -13,6 +13,7 @@
 #include <longspan/memory/layout.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
+#include <longspan/model/hiding.hpp>
 #include <longspan/optim/step_state.hpp>
 
 namespace longspan {
@@ -24,6 +25,7 @@ struct memory_plan {
     bytes alignment = 0;
     index tokens = 0;     ///< of a micro-batch
     bytes parameters = 0; ///< of the peak: what stays from step to step
+    bytes pinned = 0;     ///< beside the arena: of pinned host memory, for what leaves the device
 
     /// Bytes of the arena at the worst moment of a step.
     [[nodiscard]] constexpr bytes peak() const { return tree.peak(alignment); }
@@ -46,6 +48,8 @@ template <configuration Config>
 
 /// How a policy places a stack: its `plan`.
 using policy_plan = layout (*)(const stack_bytes&);
+/// What leaves the device at any budget: `pinned_layout` of a policy.
+using pinned_plan = layout (*)(index tokens);
 
 /// What one micro-batch takes beside weights and gradients, at any budget: the batch, forward, loss and backward under a policy, by
 /// default Config's.
@@ -63,6 +67,14 @@ template <configuration Config, class Backend>
                            region("workspace of the update", Backend::update_workspace(parameters_of_config<Config>::size))));
 }
 
+/// What leaves the device for pinned host memory, while one micro-batch runs under a policy, by default Config's; nothing under most.
+template <configuration Config, class Backend, class Policy = checkpoint_of<Config>>
+[[nodiscard]] constexpr layout pinned_layout([[maybe_unused]] index tokens) {
+    using decoder = decoder_memory<model_of_config<Config>, attention_of<Config>, Backend>;
+    if constexpr (offloads<Policy>) return Policy::pinned(decoder::stack(tokens));
+    else return together("pinned host memory");
+}
+
 namespace detail {
 
 template <configuration Config, class Backend>
@@ -70,7 +82,9 @@ constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
     constexpr auto tree = freeze<make>();
     constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
-    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store};
+    static_assert(check_hiding<Config, Backend>());
+    constexpr bytes pinned = pinned_layout<Config, Backend>(Config::batch.budget).peak(Backend::alignment);
+    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned};
 }
 
 }  // namespace detail

@@ -14,6 +14,7 @@ namespace longspan {
 /// The most bytes of the arena that were held in each phase of a step, over its micro-batches.
 struct memory_marks {
     bytes forward = 0, turn = 0, backward = 0, update = 0;
+    bytes pinned = 0;  ///< of pinned host memory, beside the arena
 };
 
 /// One optimizer step.

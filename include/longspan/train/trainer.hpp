@@ -137,6 +137,10 @@ class trainer {
         static constexpr bytes value = plan<Phase, Backend>.peak();
     };
     template <class Phase>
+    struct pinned_bytes {
+        static constexpr bytes value = plan<Phase, Backend>.pinned;
+    };
+    template <class Phase>
     static constexpr bytes argument_memory = decoder_memory<model_of_config<Phase>, attention_of<Phase>, Backend>::argument_memory();
     template <class Phase>
     struct batch_bytes {
@@ -159,14 +163,16 @@ public:
 
     /// Bytes of the arena: the largest peak of the phases.
     static constexpr bytes memory_needed = list::template most<peak>;
+    /// Bytes of pinned host memory, beside the arena: what leaves the device under the hungriest phase's policy.
+    static constexpr bytes pinned_needed = list::template most<pinned_bytes>;
     /// Reports that wait to be asked for; the oldest is given up when there are more.
     static constexpr index most_pending = 8;
 
     /// There is no global norm to clip by where gradients are used bucket by bucket.
     static constexpr clip_by_global_norm usual_clip = update_type::knows_norm ? clip_by_global_norm{} : clip_by_global_norm{no_clip};
 
-    /// Allocates the arena and draws the parameters. Throws out_of_memory when there is not that much, before anything is allocated
-    /// where the backend can tell, with the plan's table and the nearest budget that fits.
+    /// Allocates the arena, and what is pinned, and draws the parameters. Throws out_of_memory when there is not that much, before anything
+    /// is allocated where the backend can tell, with the plan's table and the nearest budget that fits.
     explicit trainer(seed from, adamw optimizer = {}, clip_by_global_norm clip = usual_clip);
     trainer(const trainer&) = delete;
     trainer& operator=(const trainer&) = delete;
@@ -220,6 +226,7 @@ public:
     [[nodiscard]] const adamw& optimizer() const { return optimizer_; }
     [[nodiscard]] const clip_by_global_norm& clip() const { return clip_; }
     [[nodiscard]] arena& memory() { return memory_; }
+    [[nodiscard]] arena& pinned() { return pinned_; }
     [[nodiscard]] typename Backend::runtime& runtime() { return *runtime_; }
     /// The runtime's choices of kernels, and taking an earlier run's again: empty, or a sentence on why bits may differ.
     [[nodiscard]] std::string choices() const;
@@ -286,7 +293,7 @@ private:
     [[nodiscard]] static std::unique_ptr<typename Backend::runtime> make_runtime();
 
     std::unique_ptr<typename Backend::runtime> runtime_;
-    arena memory_;
+    arena memory_, pinned_;
     held_region state_region_, request_region_;
     store_type store_;
     adamw optimizer_;

@@ -12,6 +12,16 @@ namespace detail {
 template <int = 0>
 __global__ void nothing() {}
 
+/// Pinned memory for what leaves the device, or a sentence on how much there should be.
+inline pinned_block pin_for_plan(bytes size) {
+    try {
+        return {"the plan's pinned memory", size};
+    } catch (const device_error& e) {
+        (void)cudaGetLastError();
+        throw out_of_memory("the plan needs " + std::to_string(size) + " bytes of pinned host memory, and the system refused them: " + e.name);
+    }
+}
+
 }  // namespace detail
 
 inline void expect_device(bytes needed) {
@@ -37,9 +47,11 @@ inline void expect_device(bytes needed) {
     expect_gpu(gpu, needed);
 }
 
-inline device::runtime::runtime(bytes size, bytes batch)
+inline device::runtime::runtime(bytes size, bytes batch, bytes pinned)
     : checked_((expect_device(size), nullptr)),
       block_("the plan's block", size),
+      pinned_(detail::pin_for_plan(pinned)),
+      copies_(pinned > 0 ? std::make_unique<const cuda::copies>() : nullptr),
       batch_size_(round_up(batch, device::alignment)),
       batches_("batches on their way", batch_size_ * batches),
       requests_("requests on their way", requests * slot_size),

@@ -14,6 +14,7 @@ template <class Run, class Backend>
 trainer<Run, Backend>::trainer(seed from, adamw optimizer, clip_by_global_norm clip)
     : runtime_(make_runtime()),
       memory_(runtime_->memory(), Backend::alignment),
+      pinned_(runtime_->pinned(), Backend::alignment),
       state_region_(memory_, "state of the step", sizeof(step_state)),
       request_region_(memory_, "request of the step", sizeof(step_request)),
       store_(memory_), optimizer_(optimizer), clip_(clip) {
@@ -31,7 +32,11 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 std::unique_ptr<typename Backend::runtime> trainer<Run, Backend>::make_runtime() {
     try {
-        return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>);
+        if constexpr (pinned_needed > 0) {
+            return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>, pinned_needed);
+        } else {
+            return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>);
+        }
     } catch (const out_of_memory& e) {
         throw out_of_memory(e.what() + ("\n" + list::template advice<Backend>(e.room)), e.room);
     }
@@ -198,7 +203,7 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 template <class Phase>
 decoder_pass<Phase, Backend> trainer<Run, Backend>::pass(const stack_values<attention_of<Phase>>& values) {
-    return {ops_type(*runtime_), memory_, state_region_.as<step_state>(), values};
+    return {ops_type(*runtime_), memory_, state_region_.as<step_state>(), values, &pinned_};
 }
 
 }  // namespace longspan

@@ -203,6 +203,7 @@ pending_step<trainer<Run, Backend>> trainer<Run, Backend>::submit(std::span<cons
             held.forward = std::max(held.forward, passes_[number].forward);
             held.turn = std::max(held.turn, passes_[number].turn);
             held.backward = std::max(held.backward, passes_[number].backward);
+            held.pinned = std::max(held.pinned, passes_[number].pinned);
         });
     }
     replay<Phase>(task::update, false, true, [&] { update(); });

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What it costs that kept tensors leave for pinned host memory: the copies' bandwidth, alone and both ways at once, and whole steps of model B
+// within a window of 1,024 with what a policy keeps on the device and away, in turn. The losses of one budget can be compared.
+//     bench_cuda_offload            bandwidth, and steps of 65,536 and 524,288 tokens
+//     bench_cuda_offload long       model A, causal, one document of 1,048,576 tokens: two steps of minutes
+#include <string_view>
+
+#include "models.hpp"
+#include "step.cuh"
+
+namespace {
+
+namespace ls = longspan;
+using device = ls::cuda::device;
+
+template <class Model, auto Policy>
+struct under : Model {
+    static constexpr auto checkpoint = Policy;
+};
+template <ls::index Tokens>
+struct within : models::b<Tokens, Tokens> {
+    static constexpr auto attention = ls::causal & ls::window<1024>;
+};
+
+void bandwidth() {
+    constexpr ls::bytes size = ls::GiB;
+    device::runtime on(2 * size, 0, 2 * size);
+    const auto time = [&](const char* name, ls::bytes moved, auto&& copy) {
+        cudaEvent_t from, to;
+        cudaEventCreate(&from);
+        cudaEventCreate(&to);
+        copy();
+        cudaEventRecord(from, on.stream());
+        for (int i = 0; i < 8; ++i) copy();
+        cudaEventRecord(to, on.stream());
+        on.wait();
+        float ms = 0;
+        cudaEventElapsedTime(&ms, from, to);
+        std::printf("{\"name\": \"%s\", \"gb_per_second\": %.1f}\n", name, 8e-6 * static_cast<double>(moved) / ms);
+        cudaEventDestroy(from);
+        cudaEventDestroy(to);
+    };
+    const ls::cuda::copies& copies = *on.copies();
+    const auto whole = [&](ls::bytes at) {
+        return [&on, at](auto&& copy) { copy(on.memory().data() + at, on.pinned().data() + at, size); };
+    };
+    const auto leave = [&] { copies.leave(on.stream(), 0, whole(0)); };
+    const auto fetch = [&] { copies.fetch(on.stream(), 1, whole(size)); };
+    const auto wait = [&](int number) { copies.wait(on.stream(), number); };
+    time("to the host", size, [&] { leave(), wait(0); });
+    time("from the host", size, [&] { fetch(), wait(1); });
+    time("both ways", 2 * size, [&] { leave(), fetch(), wait(0), wait(1); });
+}
+
+template <class Config>
+void run(const char* name, int steps) {
+    step_bench::run<Config>(name, Config::batch.budget, steps);
+}
+
+/// Two steps, of which the second is timed, by the wall.
+template <class Config>
+void run_once(const char* name) {
+    ls::trainer<Config, device> trainer{ls::seed{1}};
+    const ls::token_batch batch = step_bench::batch_of<Config>(Config::batch.budget, 1);
+    const double loss = trainer.step(batch).loss;
+    const auto before = std::chrono::steady_clock::now();
+    const ls::step_report second = trainer.step(batch);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
+    const auto gib = [](ls::bytes size) { return static_cast<double>(size) / static_cast<double>(ls::GiB); };
+    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.0f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, \"pinned_gib\": %.3f, "
+                "\"first_loss\": %.5f, \"loss\": %.5f}\n",
+                name, device::name, 1e3 * seconds, static_cast<double>(Config::batch.budget) / seconds, gib(second.high_water),
+                gib(second.memory.pinned), loss, second.loss);
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    if (count > 1 && std::string_view(words[1]) == "long") {
+        run_once<under<models::a<1048576, 1048576>, ls::offload<ls::selective, 3>>>("A 1x1048576 offload<selective, 3>");
+        return 0;
+    }
+    bandwidth();
+    run<under<within<65536>, ls::selective>>("B 1x65536, window 1024, selective", 6);
+    run<under<within<65536>, ls::offload<ls::selective>>>("B 1x65536, window 1024, offload<selective>", 6);
+    run<under<within<65536>, ls::recompute_every<1>>>("B 1x65536, window 1024, recompute_every<1>", 6);
+    run<under<within<65536>, ls::offload<ls::recompute_every<1>>>>("B 1x65536, window 1024, offload<recompute_every<1>>", 6);
+    run<under<within<524288>, ls::selective>>("B 1x524288, window 1024, selective", 2);
+    run<under<within<524288>, ls::offload<ls::selective>>>("B 1x524288, window 1024, offload<selective>", 2);
+}
