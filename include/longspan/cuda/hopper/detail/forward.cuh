@@ -21,8 +21,8 @@ void attention<Pattern, HeadDim, Score, Sums>::forward(stream_ref stream, matrix
     using T = std::remove_const_t<Q>;
     using walked = walked_pattern<Pattern, Score>;
     constexpr int step = step_of<walked>;
-    using shape = forward_shape<int{HeadDim}, Score::dropout>;
-    using memory = forward_memory<int{HeadDim}, Score::dropout>;
+    using shape = forward_shape<walked, int{HeadDim}, Score::dropout>;
+    using memory = forward_memory<walked, int{HeadDim}, Score::dropout>;
     constexpr const char* op = "hopper attention forward";
     const index heads = base::expect_attention(op, HeadDim, queries, keys, values, out, lse, segments), key_heads = keys.columns / HeadDim;
     const base::score_numbers numbers = base::numbers_of<Score>(op, score_values, HeadDim);

@@ -18,13 +18,13 @@
 namespace longspan::cuda::hopper::detail {
 
 template <class Pattern, int HeadDim, class Score, class T, class O>
-__global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::threads, 1)
+__global__ void __launch_bounds__(forward_shape<Pattern, HeadDim, Score::dropout>::threads, 1)
     attention_forward(const __grid_constant__ forward_call<O, Pattern> c) {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
     static_assert(HeadDim == 0, "longspan::cuda::hopper: wgmma needs the architecture 90a; for others name longspan::cuda::portable_device");
 #endif
-    using shape = forward_shape<HeadDim, Score::dropout>;
-    using memory = forward_memory<HeadDim, Score::dropout>;
+    using shape = forward_shape<Pattern, HeadDim, Score::dropout>;
+    using memory = forward_memory<Pattern, HeadDim, Score::dropout>;
     extern __shared__ __align__(1024) unsigned char shared[];
     const std::uint32_t base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
     query_block* const blocks = reinterpret_cast<query_block*>(shared + memory::blocks);
@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
         typename memory::tile_ring{base + memory::value_full}.init(1, multipliers);
         typename memory::tile_ring{base + memory::entry_full}.init(1, 1);
         work_ring.init(1, multipliers + markers);
+        if constexpr (shape::walks_ahead) typename memory::walk_ring{base + memory::walk_full}.init(1, of_warp);
         ptx::mbarrier_init(base + memory::ragged, 1);
         ptx::mbarrier_init_done();
     }
@@ -48,8 +49,14 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
     if (threadIdx.x < 128 || threadIdx.x >= multiply_end) {
         ptx::give_registers<shape::mover_registers>();
         const int warp = static_cast<int>(threadIdx.x) / 32;
-        if (warp == 0) copy_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base);
-        else mark_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base, warp < 4 ? warp - 1 : warp - multiply_end / 32 + 3);
+        constexpr int first_marker = shape::walks_ahead ? 2 : 1;
+        if (warp == 0) {
+            copy_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base);
+        } else if (warp < first_marker) {
+            if constexpr (shape::walks_ahead) walk_ahead<Pattern, HeadDim, Score::dropout>(c, blocks, base);
+        } else {
+            mark_forward<Pattern, HeadDim, Score::dropout>(c, blocks, base, warp < 4 ? warp - first_marker : warp - multiply_end / 32 + 3);
+        }
     } else {
         ptx::take_registers<shape::registers>();
         const int group = static_cast<int>(threadIdx.x) / 128 - 1;
@@ -59,8 +66,7 @@ __global__ void __launch_bounds__(forward_shape<HeadDim, Score::dropout>::thread
             work_ring.wait_full(at);
             const query_block& block = blocks[at.slot];
             if (block.head < 0) break;
-            const std::uint32_t queries = base + memory::queries + static_cast<std::uint32_t>(at.slot * memory::queries_size + group * memory::query_tile::size);
-            multiply_forward<Pattern, HeadDim, Score, T>(c, block, {queries}, at_keys, at_values, base);
+            multiply_forward<Pattern, HeadDim, Score, T>(c, block, {memory::query_slot(base, at.slot, group)}, at_keys, at_values, base);
             ptx::fence_async_proxy();  // out was staged where the next queries arrive
             __syncwarp();
             work_ring.free_as_warp(at, static_cast<int>(threadIdx.x) & 31);

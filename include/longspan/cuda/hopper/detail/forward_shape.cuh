@@ -28,7 +28,7 @@ using longspan::cuda::detail::score_numbers, longspan::cuda::detail::store_pair;
 template <class Pattern, class Score>
 using walked_pattern = std::conditional_t<Score::dropout, Pattern, by_remainder<Pattern>>;
 
-template <int HeadDim, bool Dropout>
+template <class Pattern, int HeadDim, bool Dropout>
 struct forward_shape {
     // Narrow heads spend as long on exponentials as on products: a third warpgroup keeps both busy, unless numbers have to be drawn, for
     // which it leaves too few registers.
@@ -38,7 +38,11 @@ struct forward_shape {
     static constexpr int mover_groups = Dropout && HeadDim == 64 ? 2 : 1;  ///< the first warpgroup, and one behind those that multiply
     static constexpr int threads = 128 * (groups + mover_groups), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
-    static constexpr int markers = 4 * mover_groups - 1;        ///< warps that make masks
+    // Where it takes long to find out what a block sees, a warp of its own does, some tiles before the one that copies.
+    static constexpr bool walks_ahead = !Dropout && (listed_pattern<Pattern> || key_capacity<Pattern> > 1);
+    static constexpr int markers = 4 * mover_groups - 1 - walks_ahead;  ///< warps that make masks
+    // Where blocks have more queries than tiles have keys, a warpgroup leaves tiles of which its queries see nothing to the others.
+    static constexpr bool skips = groups == 3 && !walks_ahead;
     static constexpr int drawers = Dropout ? markers + 1 : 0;   ///< that draw dropout's numbers: the copying warp is the last of them
     static constexpr int mover_registers = groups == 3 ? 32 : mover_groups == 2 ? 48 : 56;
     static constexpr int registers = groups == 3 ? 160 : mover_groups == 2 ? 208 : 224;
@@ -52,25 +56,30 @@ struct query_block {
     int live_rows, head;
 };
 
-template <int HeadDim, bool Dropout>
+template <class Pattern, int HeadDim, bool Dropout>
 struct forward_memory {
-    using shape = forward_shape<HeadDim, Dropout>;
+    using shape = forward_shape<Pattern, HeadDim, Dropout>;
     using query_tile = swizzled_tile<64, HeadDim>;
     using key_tile = swizzled_tile<shape::keys, HeadDim>;
     using masks = mask_words<shape::queries, shape::keys>;
     using drops = kept_rows<shape::queries, shape::keys>;
-    using work_ring = pipeline::ring<shape::query_slots>;
+    using work_ring = pipeline::ring<shape::walks_ahead ? 2 : shape::query_slots>;  ///< blocks that are known, with queries or without yet
     using tile_ring = pipeline::ring<shape::slots>;
+    using walk_ring = pipeline::ring<8>;  ///< entries that were walked and are not copied yet
     static constexpr int queries_size = shape::groups * query_tile::size;
     static constexpr int queries = 0, keys = shape::query_slots * queries_size, values = keys + shape::slots * key_tile::size;
     static constexpr int seen = values + shape::slots * key_tile::size, kept = seen + shape::slots * masks::size;
     static constexpr int key_full = kept + (Dropout ? shape::slots * drops::size : 0), value_full = key_full + tile_ring::size;
     static constexpr int entry_full = value_full + tile_ring::size, work_full = entry_full + tile_ring::size;
-    static constexpr int ragged = work_full + work_ring::size, tiles = ragged + 8, blocks = tiles + 4 * shape::slots;
-    static constexpr int size = blocks + shape::query_slots * int{sizeof(query_block)};
+    static constexpr int walk_full = work_full + work_ring::size, ragged = walk_full + (shape::walks_ahead ? walk_ring::size : 0);
+    static constexpr int tiles = ragged + 8, walked = tiles + 4 * shape::slots, blocks = walked + (shape::walks_ahead ? 4 * walk_ring::slots : 0);
+    static constexpr int size = blocks + work_ring::slots * int{sizeof(query_block)};
     static_assert(blocks % 8 == 0 && seen % 16 == 0);
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 
+    __device__ static constexpr std::uint32_t query_slot(std::uint32_t base, int slot, int group) {
+        return base + static_cast<std::uint32_t>(queries + slot % shape::query_slots * queries_size + group * query_tile::size);
+    }
     __device__ static constexpr std::uint32_t key_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(keys + slot * key_tile::size); }
     __device__ static constexpr std::uint32_t value_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(values + slot * key_tile::size); }
     __device__ static constexpr masks seen_in(std::uint32_t base, int slot) { return {base + static_cast<std::uint32_t>(seen + slot * masks::size)}; }
@@ -92,8 +101,9 @@ struct forward_call {
     bool merge;
 };
 
-/// What a slot holds: a tile's number and whether its elements are tested; `no_tile` behind the last.
-inline constexpr int no_tile = -1, tested_tile = 1 << 30;
+/// An entry of a walk: a tile's number, whether its elements are tested, and from bit `hidden_from_first` on which warpgroups skip it; `no_tile`
+/// behind the last.
+inline constexpr int no_tile = -1, tested_tile = 1 << 30, hidden_from_first = 1 << 26, tile_number = hidden_from_first - 1;
 
 /// Rows [live, Rows) of a tile become 0, by one warp.
 template <int Rows, int Columns>
