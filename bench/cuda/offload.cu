@@ -58,27 +58,11 @@ void run(const char* name, int steps) {
     step_bench::run<Config>(name, Config::batch.budget, steps);
 }
 
-/// Two steps, of which the second is timed, by the wall.
-template <class Config>
-void run_once(const char* name) {
-    ls::trainer<Config, device> trainer{ls::seed{1}};
-    const ls::token_batch batch = step_bench::batch_of<Config>(Config::batch.budget, 1);
-    const double loss = trainer.step(batch).loss;
-    const auto before = std::chrono::steady_clock::now();
-    const ls::step_report second = trainer.step(batch);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
-    const auto gib = [](ls::bytes size) { return static_cast<double>(size) / static_cast<double>(ls::GiB); };
-    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.0f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, \"pinned_gib\": %.3f, "
-                "\"first_loss\": %.5f, \"loss\": %.5f}\n",
-                name, device::name, 1e3 * seconds, static_cast<double>(Config::batch.budget) / seconds, gib(second.high_water),
-                gib(second.memory.pinned), loss, second.loss);
-}
-
 }  // namespace
 
 int main(int count, char** words) {
     if (count > 1 && std::string_view(words[1]) == "long") {
-        run_once<under<models::a<1048576, 1048576>, ls::offload<ls::selective, 3>>>("A 1x1048576 offload<selective, 3>");
+        step_bench::run_once<under<models::a<1048576, 1048576>, ls::offload<ls::selective, 3>>>("A 1x1048576 offload<selective, 3>");
         return 0;
     }
     bandwidth();

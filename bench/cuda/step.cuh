@@ -84,4 +84,25 @@ void run(const char* name, index length, int steps = 20) {
     for (auto& mark : marks) cudaEventDestroy(mark);
 }
 
+/// For steps of many seconds: one is timed, by the wall; the first, records and all, or the second.
+template <class Config, class Device = ls::cuda::device>
+void run_once(const char* name, bool second = true) {
+    std::size_t free_before = 0, free_after = 0, total = 0;
+    cudaMemGetInfo(&free_before, &total);
+    ls::trainer<Config, Device> trainer{ls::seed{1}};
+    const ls::token_batch batch = batch_of<Config>(Config::batch.budget, 1);
+    if (second) (void)trainer.step(batch);
+    trainer.runtime().wait();
+    const auto before = std::chrono::steady_clock::now();
+    const ls::step_report timed = trainer.step(batch);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
+    cudaMemGetInfo(&free_after, &total);
+    const auto gib = [](auto size) { return static_cast<double>(size) / static_cast<double>(ls::GiB); };
+    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"step\": %d, \"ms\": %.0f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
+                "\"high_water_gib\": %.3f, \"pinned_gib\": %.3f, \"process_gib\": %.3f, \"loss\": %.5f}\n",
+                name, Device::name, second ? 2 : 1, 1e3 * seconds, static_cast<double>(Config::batch.budget) / seconds, gib(trainer.memory_needed),
+                gib(timed.high_water), gib(trainer.pinned_needed), gib(free_before - free_after), timed.loss);
+    std::fflush(stdout);
+}
+
 }  // namespace step_bench

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Steps of one long document, each under what makes it fit: a line of JSON each. Names choose; without any, those that take seconds.
+//     bench_cuda_long_steps [a_recomputed] [a_selective] [a_window] [b_away] [b_reversible] [b_million] [b_two_million] [llama]
+#include <string_view>
+
+#include "models.hpp"
+#include "step.cuh"
+
+namespace {
+
+namespace ls = longspan;
+using ls::index;  // not POSIX's
+
+constexpr auto window = ls::causal & ls::window<1024>;
+constexpr auto away = ls::offload<ls::recompute_every<1>>;
+constexpr auto narrow = ls::moments<ls::eight_bit>.without_masters();
+
+/// The MLP of a model takes so many tokens at a time.
+template <index Chunk, bool Two = false>
+constexpr ls::decoder_shape in_chunks(ls::decoder_shape shape) {
+    shape.mlp_chunk = Chunk;
+    if (Two) shape.residual = ls::residual_kind::two_streams;
+    return shape;
+}
+
+struct a_recomputed : models::a<131072, 131072> {
+    static constexpr auto shape = in_chunks<8192>(models::a<131072, 131072>::shape);
+    static constexpr auto checkpoint = away;
+};
+struct a_selective : models::a<131072, 131072> {
+    static constexpr auto checkpoint = ls::selective;
+};
+struct a_window : models::a<1048576, 1048576> {
+    static constexpr auto shape = in_chunks<8192>(models::a<1048576, 1048576>::shape);
+    static constexpr auto attention = window;
+    static constexpr auto checkpoint = ls::selective;
+};
+struct b_away : models::b<524288, 524288> {
+    static constexpr auto shape = in_chunks<8192>(models::b<524288, 524288>::shape);
+    static constexpr auto attention = window;
+    static constexpr auto checkpoint = away;
+    static constexpr auto update = narrow;
+};
+template <index Tokens>
+struct b_reversible : models::b<Tokens, Tokens> {
+    static constexpr auto shape = in_chunks<8192, true>(models::b<Tokens, Tokens>::shape);
+    static constexpr auto attention = window;
+    static constexpr auto checkpoint = ls::reversible;
+    static constexpr auto update = narrow.by_bucket();
+};
+/// Llama 3's shape of eight billion parameters.
+struct llama {
+    static constexpr auto shape = in_chunks<8192, true>({.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336,
+                                                        .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
+    static constexpr auto attention = window;
+    static constexpr auto checkpoint = ls::reversible;
+    static constexpr auto precision = ls::mixed<ls::bf16>;
+    static constexpr auto batch = ls::packed<1000064>;
+    static constexpr auto update = narrow.by_bucket();
+};
+
+}  // namespace
+
+int main(int count, char** words) {
+    const auto asked = [&](std::string_view name, bool seconds) {
+        for (int i = 1; i < count; ++i) {
+            if (name == words[i]) return true;
+        }
+        return count == 1 && seconds;
+    };
+    using namespace step_bench;
+    if (asked("a_recomputed", true)) run_once<a_recomputed>("A 1x131072 offload<recompute_every<1>>, mlp_chunk");
+    if (asked("a_selective", true)) run_once<a_selective>("A 1x131072 selective");
+    if (asked("a_window", true)) run_once<a_window>("A 1x1048576, window 1024, selective, mlp_chunk");
+    if (asked("b_away", true)) run_once<b_away>("B 1x524288, window 1024, offload<recompute_every<1>>, mlp_chunk, narrow update");
+    if (asked("b_reversible", true)) run_once<b_reversible<524288>>("B on two streams 1x524288, window 1024, reversible, by bucket");
+    if (asked("b_million", true)) run_once<b_reversible<1048576>>("B on two streams 1x1048576, window 1024, reversible, by bucket", false);
+    if (asked("b_two_million", false)) run_once<b_reversible<2097152>>("B on two streams 1x2097152, window 1024, reversible, by bucket", false);
+    if (asked("llama", false)) run_once<llama>("Llama 8B on two streams 1x1000064, window 1024, reversible, by bucket", false);
+}
