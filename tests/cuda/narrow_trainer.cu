@@ -32,6 +32,17 @@ using halves = with<moments<bf16>>;
 
 using rounded = with<moments<eight_bit>.without_masters().bf16_gradients()>;
 
+constexpr decoder_shape deep_heads = [] {
+    decoder_shape s = wide_heads;
+    s.layers = 5;
+    return s;
+}();
+template <auto Policy, auto Update>
+struct deep : config<deep_heads, local, Policy, mixed<bf16>> {
+    static constexpr auto update = Update;
+};
+constexpr auto away = offload<recompute_every<1>>.even_if_slow();
+
 template <class Config>
 using on_device = trainer<Config, cuda::device>;
 
@@ -129,6 +140,13 @@ TEST_CASE("cuda narrow update: sums of gradients in bf16 are those of every micr
         for (std::size_t k = 0; k < expected.size(); ++k) expected[k] = bf16(static_cast<float>(expected[k]) + made[k]);
     }
     CHECK(cuda_test::same_bits(gradients(t, bf16(0.0f)), expected));
+}
+
+TEST_CASE("cuda narrow update: both passes of a step by bucket keep what they keep in the same pinned memory") {
+    constexpr auto narrow = moments<eight_bit>.without_masters();
+    const auto expected = trained<deep<recompute_every<1>, narrow>>();
+    CHECK(expected == trained<deep<away, narrow.by_bucket().with_norm()>>());
+    CHECK(expected == trained<deep<away, narrow.by_bucket().with_norm()>>(false));
 }
 
 TEST_CASE("cuda narrow update: two passes clip by the norm of both") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// expect: config.checkpoint is a checkpointing policy: ls::store_all, ls::selective or ls::recompute_every<k>
+// expect: config.checkpoint is a checkpointing policy: ls::store_all, ls::selective, ls::recompute_every<k>, ls::reversible or
 #include <longspan/checkpoint/recompute.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/pattern/band.hpp>

@@ -107,13 +107,14 @@ consteval bool check_config() {
         constexpr bool batched = batching<batching_of<Config>>;
         static_assert(shaped, "config.shape is an ls::decoder_shape");
         static_assert(attends, "config.attention is a pattern (ls::causal & ls::window<512>) or an ls::stack of patterns");
-        static_assert(checkpoints, "config.checkpoint is a checkpointing policy: ls::store_all, ls::selective or ls::recompute_every<k>");
+        static_assert(checkpoints, "config.checkpoint is a checkpointing policy: ls::store_all, ls::selective, ls::recompute_every<k>, ls::reversible or "
+                                   "ls::offload<policy>");
         static_assert(precise,
                       "config.precision is a precision policy: ls::fp32, ls::fp64, ls::tf32, ls::mixed<ls::bf16> or ls::mixed<ls::fp16>");
         static_assert(batched, "config.batch is a batching strategy: ls::packed<tokens>, ls::bucketed<tokens> or ls::padded<tokens>");
         constexpr bool updates = is_update_storage<update_of<Config>>;
         static_assert(updates, "config.update says how the optimizer's state is stored: ls::moments<float>, ls::moments<ls::bf16> or "
-                               "ls::moments<ls::eight_bit>, with .without_masters() and .by_bucket() as you like");
+                               "ls::moments<ls::eight_bit>, with .without_masters(), and .bf16_gradients() or .by_bucket(), as you like");
         if constexpr (shaped && attends && checkpoints && precise && batched && updates) {
             static_assert(Config::batch.budget >= Config::shape.context,
                           "config.batch: the token budget is smaller than config.shape.context, so the longest piece would not fit");

@@ -188,7 +188,7 @@ template <configuration Config, class Backend>
     step_moment update{step_moment::work::update, -1, standing, 0};
     update.held[static_cast<std::size_t>(memory_use::scratch)] =
         of(region("", Backend::update_workspace(parameters_of_config<Config>::size)));
-    moments.push_back(update);
+    if constexpr (!update_of<Config>::in_buckets) moments.push_back(update);  // by bucket it is a part of the backward
     return moments;
 }
 

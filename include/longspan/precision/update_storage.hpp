@@ -62,9 +62,16 @@ struct update_storage {
     /// The same with the weights as the only copy of the parameters.
     [[nodiscard]] static consteval update_storage<Moment, false, Use> without_masters() { return {}; }
     /// The same with sums of gradients in bf16.
-    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::whole_in_bf16> bf16_gradients() { return {}; }
+    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::whole_in_bf16> bf16_gradients() {
+        static_assert(!in_buckets, "bf16_gradients(): the format of sums that are kept; by_bucket() keeps none");
+        return {};
+    }
     /// The same with gradients that are used and forgotten bucket by bucket.
-    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::by_bucket> by_bucket() { return {}; }
+    [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::by_bucket> by_bucket() {
+        static_assert(Use == gradient_use{}, "by_bucket(): said once, of gradients for which nothing else was said: bf16_gradients() keeps their sums, "
+                                             "and with_norm() stands behind");
+        return {};
+    }
     /// The same with every pass made twice, so that the global norm is known before the first parameter changes.
     [[nodiscard]] static consteval update_storage<Moment, Masters, gradient_use::by_bucket_twice> with_norm() {
         static_assert(in_buckets, "with_norm(): behind by_bucket(); gradients that are kept whole have their norm anyway");

@@ -7,7 +7,7 @@
 //     ls::trainer<config> trainer{ls::seed{42}};
 //     for (const auto& batch : ls::batches<config>(source)) std::cout << trainer.step(batch) << '\n';
 //
-// Where config.update says by_bucket(), gradients are used as the backward makes them, and the last two happen bucket by bucket.
+// Where config.update says by_bucket(), gradients are used as the backward makes them: each bucket is judged and updated by itself.
 //
 // A run of several phases is `ls::trainer<ls::phases<short_config, long_config>>` and `trainer.step<long_config>(batch)`: one
 // parameter store, one step count, and the arena of the hungriest phase.

@@ -100,6 +100,7 @@ void trainer<Run, Backend>::initialise() {
 template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 void trainer<Run, Backend>::refresh_weights() {
+    (void)state();  // steps under way belong to what was there, and stop nothing any more
     stopped_.clear();
     if constexpr (store_type::has_master) ops_type(*runtime_).round(store_.masters(), store_.weights());
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The forward of attention on Hopper. A thread block takes 128 queries of one head (192 where heads are 64 wide), and then the next.
-// One warp walks the live tiles of keys and has them copied into rings of slots, three make masks; two or three warpgroups, each with
-// 64 queries, multiply:
+// One warp has live tiles of keys copied into rings of slots; it walks them itself or, where that takes long, another walks ahead of it. The
+// others of its warpgroup make masks; two or three warpgroups, each with 64 queries, multiply:
 //
 //     step n:   issue S(n) = Q Kᵀ(n) and O += P(n−1) V(n−1);   S(n) has come: P(n) = exp2(S(n) − peak), while O is under way
 //

@@ -43,6 +43,7 @@ struct forward_shape {
     static constexpr int markers = 4 * mover_groups - 1 - walks_ahead;  ///< warps that make masks
     // Where blocks have more queries than tiles have keys, a warpgroup leaves tiles of which its queries see nothing to the others.
     static constexpr bool skips = groups == 3 && !walks_ahead;
+    static_assert(!skips || (key_capacity<Pattern> == 1 && !listed_pattern<Pattern>), "what a warpgroup does not skip lies side by side");
     static constexpr int drawers = Dropout ? markers + 1 : 0;   ///< that draw dropout's numbers: the copying warp is the last of them
     static constexpr int mover_registers = groups == 3 ? 32 : mover_groups == 2 ? 48 : 56;
     static constexpr int registers = groups == 3 ? 160 : mover_groups == 2 ? 208 : 224;
