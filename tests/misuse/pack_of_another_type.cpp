@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// expect: pack<float> loads float, bf16 and fp16; pack<double> loads double
+// expect: pack<float> loads float, bf16, fp16 and fixed32; pack<double> loads double and fixed64
 #include <longspan/host/pack.hpp>
 namespace ls = longspan;
 

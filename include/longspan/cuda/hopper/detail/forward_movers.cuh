@@ -19,19 +19,6 @@ __device__ __forceinline__ void for_each_tile(const Call& c, const attention_seg
     }
 }
 
-/// Which warpgroups' queries see nothing of the keys from position `first_key` on, as an entry says it.
-template <class Pattern, class Shape, class Call>
-[[nodiscard]] __device__ __forceinline__ int hidden_from(const Call& c, const attention_segment& s, index first_query, int live_rows, index first_key) {
-    int hidden = 0;
-#pragma unroll 1
-    for (int i = 0; i < Shape::groups; ++i) {
-        const int rows = live_rows - 64 * i < 64 ? live_rows - 64 * i : 64;
-        const interval own{first_query + 64 * i, first_query + 64 * i + rows};
-        if (rows <= 0 || classify<Pattern>(c.arguments(), s.ordinal, own, {first_key, first_key + Shape::keys}) == tile_class::empty) hidden |= hidden_from_first << i;
-    }
-    return hidden;
-}
-
 /// Takes work until there is none: f(segment, first row, head) for each block of queries, when `ready` comes back. So it does once more at the
 /// end: asked before the end is, it costs the fewest registers.
 template <class Pattern, int Queries, class Call, class Ready, class F>
@@ -165,11 +152,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             key_ring.wait_free(at_keys);
             if (leader) {
                 const bool tested = partial || s.key_count - first < shape::keys;
-                int hidden = 0;
-                if constexpr (shape::skips) {
-                    if (tested) hidden = hidden_from<Pattern, shape>(c, s, first_query, live_rows, s.key_position + first);
-                }
-                enter(tile | (tested ? tested_tile : 0) | hidden);
+                enter(tile | (tested ? tested_tile : 0));
                 ptx::mbarrier_arrive_expect(key_ring.full(at_keys), key_tile::size);
                 c.keys.copy(memory::key_slot(base, at_keys.slot), static_cast<int>(s.key_begin + step * first), key_panel, key_ring.full(at_keys));
             }
@@ -237,7 +220,7 @@ __device__ __forceinline__ void mark_forward(const Call& c, const query_block* b
             more = entry != no_tile;
             if (more) {
                 const attention_segment& s = b.s;
-                const index first = static_cast<index>(entry & tile_number) * shape::keys, first_query = s.query_position + b.first_row;
+                const index first = static_cast<index>(entry & ~tested_tile) * shape::keys, first_query = s.query_position + b.first_row;
                 if (entry & tested_tile) {
                     const interval live{0, s.key_count - first};
                     memory::seen_in(base, at.slot).template fill<shape::markers>(worker, [&](int row, int w) {

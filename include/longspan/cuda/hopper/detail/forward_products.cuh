@@ -108,7 +108,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         if constexpr (Score::dropout) kept = memory::kept_in(base, at_keys.slot).of_lane(me.row, me.t);
         if constexpr (!decltype(tile)::rule_type::plain) {
             const attention_segment& s = block.s;
-            tile.place(s.query_position + block.first_row + me.row, s.key_position + static_cast<index>(entry & tile_number) * shape::keys);
+            tile.place(s.query_position + block.first_row + me.row, s.key_position + static_cast<index>(entry & ~tested_tile) * shape::keys);
         }
         if (entry & tested_tile) tile.hide(memory::seen_in(base, at_keys.slot).of_lane(me.row, me.t));
         __syncwarp();
@@ -117,34 +117,9 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         return tile.raise();
     };
 
-    // Votes, though a warp's lanes agree: so the compiler knows, and keeps what follows in registers of the whole warp.
-    const auto is = [](bool condition) { return __any_sync(~0u, condition) != 0; };
-    const auto hidden = [&](int entry) { return shape::skips && (entry & hidden_from_first << group) != 0; };
-    int entry = no_tile;
-    const auto pass_turn = [&] {
-        if (entry == no_tile) return;
-        ptx::barrier_wait(first_turn + group, 256);
-        ptx::barrier_arrive(first_turn + (group + 1) % shape::groups, 256);
-    };
-    // Every tile but the first is a turn, of a warpgroup too that leaves it to the others.
-    const auto skip = [&] {
-        __syncwarp();  // every lane has read the entry
-        key_ring.free_as_warp(at_keys, lane);
-        at_keys.advance();
-        value_ring.wait_full(at_values);
-        value_ring.free_as_warp(at_values, lane);
-        at_values.advance();
-        key_ring.wait_full(at_keys);
-        entry = entry_of();
-        pass_turn();
-    };
-
     key_ring.wait_full(at_keys);
-    entry = entry_of();
-    if constexpr (shape::skips) {
-        while (is(entry != no_tile && hidden(entry))) skip();
-    }
-    if (is(entry != no_tile)) {
+    int entry = entry_of();
+    if (entry != no_tile) {
         ptx::fence_products();
         issue_scores();
         ptx::wait_products<0>();
@@ -154,7 +129,7 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         key_ring.wait_full(at_keys);
         while (true) {
             entry = entry_of();
-            if (is(entry == no_tile || hidden(entry))) break;
+            if (entry == no_tile) break;
             ptx::barrier_wait(first_turn + group, 256);
             ptx::pin(out);
             ptx::fence_products();
@@ -183,10 +158,6 @@ __device__ __forceinline__ void multiply_forward(const Call& c, const query_bloc
         ptx::pin(out);
         value_ring.free_as_warp(at_values, lane);
         at_values.advance();
-        if constexpr (shape::skips) {
-            pass_turn();
-            while (is(entry != no_tile)) skip();
-        }
     } else {
 #pragma unroll
         for (int i = 0; i < HeadDim / 2; ++i) out[i] = 0;

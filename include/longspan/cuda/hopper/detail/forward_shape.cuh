@@ -41,9 +41,6 @@ struct forward_shape {
     // Where it takes long to find out what a block sees, a warp of its own does, some tiles before the one that copies.
     static constexpr bool walks_ahead = !Dropout && (listed_pattern<Pattern> || key_capacity<Pattern> > 1);
     static constexpr int markers = 4 * mover_groups - 1 - walks_ahead;  ///< warps that make masks
-    // Where blocks have more queries than tiles have keys, a warpgroup leaves tiles of which its queries see nothing to the others.
-    static constexpr bool skips = groups == 3 && !walks_ahead;
-    static_assert(!skips || (key_capacity<Pattern> == 1 && !listed_pattern<Pattern>), "what a warpgroup does not skip lies side by side");
     static constexpr int drawers = Dropout ? markers + 1 : 0;   ///< that draw dropout's numbers: the copying warp is the last of them
     static constexpr int mover_registers = groups == 3 ? 32 : mover_groups == 2 ? 48 : 56;
     static constexpr int registers = groups == 3 ? 160 : mover_groups == 2 ? 208 : 224;
@@ -102,9 +99,8 @@ struct forward_call {
     bool merge;
 };
 
-/// An entry of a walk: a tile's number, whether its elements are tested, and from bit `hidden_from_first` on which warpgroups skip it; `no_tile`
-/// behind the last.
-inline constexpr int no_tile = -1, tested_tile = 1 << 30, hidden_from_first = 1 << 26, tile_number = hidden_from_first - 1;
+/// What a slot holds: a tile's number and whether its elements are tested; `no_tile` behind the last.
+inline constexpr int no_tile = -1, tested_tile = 1 << 30;
 
 /// Rows [live, Rows) of a tile become 0, by one warp.
 template <int Rows, int Columns>
