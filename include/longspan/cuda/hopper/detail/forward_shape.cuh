@@ -76,7 +76,7 @@ struct forward_memory {
     static_assert(size <= 232448, "a thread block has 227 KiB of shared memory");
 
     __device__ static constexpr std::uint32_t query_slot(std::uint32_t base, int slot, int group) {
-        return base + static_cast<std::uint32_t>(queries + slot % shape::query_slots * queries_size + group * query_tile::size);
+        return base + static_cast<std::uint32_t>(queries + (shape::walks_ahead ? slot % shape::query_slots : slot) * queries_size + group * query_tile::size);
     }
     __device__ static constexpr std::uint32_t key_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(keys + slot * key_tile::size); }
     __device__ static constexpr std::uint32_t value_slot(std::uint32_t base, int slot) { return base + static_cast<std::uint32_t>(values + slot * key_tile::size); }
