@@ -38,8 +38,9 @@ struct forward_shape {
     static constexpr int mover_groups = Dropout && HeadDim == 64 ? 2 : 1;  ///< the first warpgroup, and one behind those that multiply
     static constexpr int threads = 128 * (groups + mover_groups), slots = 2;
     static constexpr int query_slots = HeadDim == 256 ? 1 : 2;  ///< the next block's queries arrive while this one's are in use
-    // Where it takes long to find out what a block sees, a warp of its own does, some tiles before the one that copies.
-    static constexpr bool walks_ahead = !Dropout && (listed_pattern<Pattern> || key_capacity<Pattern> > 1);
+    // Where it takes long to find out what a block sees, a warp of its own does, some tiles before the one that copies; beside three
+    // warpgroups that multiply it has too few registers.
+    static constexpr bool walks_ahead = !Dropout && groups == 2 && (listed_pattern<Pattern> || key_capacity<Pattern> > 1);
     static constexpr int markers = 4 * mover_groups - 1 - walks_ahead;  ///< warps that make masks
     static constexpr int drawers = Dropout ? markers + 1 : 0;   ///< that draw dropout's numbers: the copying warp is the last of them
     static constexpr int mover_registers = groups == 3 ? 32 : mover_groups == 2 ? 48 : 56;
