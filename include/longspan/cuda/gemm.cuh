@@ -7,9 +7,9 @@
 // tf32_format reads floats at 10 mantissa bits. Weights are [out, in].
 //
 // Which kernel runs is cuBLASLt's own first answer to its heuristic for the product's shape, types, strides and alignment
-// (256 bytes in an arena), with at most gemm_workspace bytes of scratch (where the loss names a tile, the first answer with it): never timing. It is asked once per product and kept by
-// `cublas`, which lists its choices for a snapshot. Kernels that add partial sums out of order are not asked for: the same
-// choices give the same bits.
+// (256 bytes in an arena), with at most gemm_workspace bytes of scratch; where the loss names a tile, the first answer with it: never
+// timing. It is asked once per product and kept by `cublas`, which lists its choices for a snapshot. Kernels that add partial sums
+// out of order are not asked for: the same choices give the same bits.
 //
 // Legend: t tokens, in and out widths. Rows of a view may be any stride apart and t is any count; speed wants strides of whole
 // 16 bytes. Every op only puts work on the stream. `workspace`: gemm_workspace bytes at a multiple of 256, free again when the
