@@ -16,6 +16,8 @@
 
 #include "models.hpp"
 #include "support.cuh"
+#include "train/kept_by.hpp"
+#include "train/scratch.hpp"
 
 namespace models {
 
@@ -46,22 +48,6 @@ constexpr auto away = offload<recompute_every<1>>.even_if_slow();
 template <class Config>
 using on_device = trainer<Config, cuda::device>;
 
-template <class Trainer>
-std::vector<std::byte> state_of(Trainer& t) {
-    std::vector<std::byte> all;
-    const auto take = [&](auto span) {
-        const auto raw = std::as_bytes(span);
-        all.resize(all.size() + raw.size());
-        if (!raw.empty()) t.copy_out(raw, all.data() + all.size() - raw.size());
-    };
-    take(t.store().weights());
-    take(t.store().first_moments());
-    take(t.store().second_moments());
-    take(t.store().first_scales());
-    take(t.store().second_scales());
-    return all;
-}
-
 template <class Config>
 std::vector<std::byte> trained(bool recorded = true) {
     on_device<Config> t{seed{3}, {}, {no_clip}};
@@ -75,7 +61,7 @@ std::vector<std::byte> trained(bool recorded = true) {
         losses.push_back(report.loss);
     }
     CHECK(losses[7] < losses[1]);  // the same batch
-    return state_of(t);
+    return kept_by(t);
 }
 
 /// The gradient of block 0's projection overflows, and nothing else: a norm's scale is 10^38 where the projection's weights are 0.
@@ -97,16 +83,6 @@ token_batch overflow(Trainer& t) {
     batch.weights.assign(batch.tokens.size(), 1e6f);
     batch.counts.target_weight *= 1e6;
     return batch;
-}
-
-template <class F>
-std::string stop_of(F&& f) {
-    try {
-        f();
-    } catch (const run_stopped& e) {
-        return e.what();
-    }
-    return "";
 }
 
 }  // namespace
@@ -166,7 +142,7 @@ TEST_CASE("cuda narrow update: a gradient that is not finite stops the run and t
     on_device<passing> t{seed{1}};
     const token_batch good = odd_batch(wide_heads.vocabulary, 1);
     (void)t.step(good);
-    const auto saved = state_of(t);
+    const auto saved = kept_by(t);
     const token_batch bad = overflow(t);
     const auto all = t.store().first_moments();
     const auto moments_now = [&] {
@@ -176,10 +152,10 @@ TEST_CASE("cuda narrow update: a gradient that is not finite stops the run and t
     };
     const auto before = moments_now();
     auto first = t.submit(std::span(&bad, 1), 1e-3), second = t.submit(std::span(&good, 1), 1e-3);
-    const std::string said = stop_of([&] { (void)first.get(); });
+    const std::string said = scratch::sentence_of<run_stopped>([&] { (void)first.get(); });
     CHECK(said.starts_with("step 2: the gradient of blocks.0 is not finite. "));
-    CHECK(stop_of([&] { (void)second.get(); }) == said);
-    CHECK(stop_of([&] { (void)t.step(good); }) == said);
+    CHECK(scratch::sentence_of<run_stopped>([&] { (void)second.get(); }) == said);
+    CHECK(scratch::sentence_of<run_stopped>([&] { (void)t.step(good); }) == said);
     using layout = parameters_of_config<passing>;
     const auto after = moments_now();
     const auto changed = [&](index bucket) {
@@ -193,9 +169,9 @@ TEST_CASE("cuda narrow update: a gradient that is not finite stops the run and t
 
     on_device<twice> two{seed{1}};
     const token_batch again = overflow(two);
-    const auto kept = state_of(two);
+    const auto kept = kept_by(two);
     CHECK(two.step(again).refused == "the gradient of blocks.0 is not finite");
-    CHECK(state_of(two) == kept);
+    CHECK(kept_by(two) == kept);
     CHECK(saved.size() == kept.size());
 }
 
@@ -208,19 +184,19 @@ TEST_CASE("cuda narrow update: a snapshot holds the state as it is, on either ba
     save_snapshot(path, t, {});
     trainer<passing> host{seed{6}};
     (void)load_snapshot(path, host);
-    CHECK(state_of(host) == state_of(t));
+    CHECK(kept_by(host) == kept_by(t));
     CHECK(host.step(odd_batch(wide_heads.vocabulary, 3)).refused == "");
     on_device<passing> resumed{seed{7}};
     CHECK(load_snapshot(path, resumed).differences.empty());
     for (std::uint64_t i = 3; i < 6; ++i) CHECK(t.step(odd_batch(wide_heads.vocabulary, i)).loss == resumed.step(odd_batch(wide_heads.vocabulary, i)).loss);
-    CHECK(state_of(resumed) == state_of(t));
+    CHECK(kept_by(resumed) == kept_by(t));
     std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("cuda narrow update: both backends start from the same weights") {
     on_device<whole> there{seed{5}};
     trainer<whole> here{seed{5}};
-    CHECK(state_of(there) == state_of(here));
+    CHECK(kept_by(there) == kept_by(here));
 }
 
 }  // namespace models

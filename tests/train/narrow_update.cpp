@@ -12,6 +12,7 @@
 #include <longspan/train/snapshot.hpp>
 
 #include "../model/configs.hpp"
+#include "kept_by.hpp"
 #include "scratch.hpp"
 
 namespace models {
@@ -30,22 +31,6 @@ using passing = with<moments<eight_bit>.without_masters().by_bucket()>;
 using twice = with<moments<eight_bit>.without_masters().by_bucket().with_norm()>;
 
 using gradients_too = with<moments<eight_bit>.without_masters().bf16_gradients()>;
-
-/// Everything that training keeps, as bytes.
-template <class Trainer>
-std::vector<std::byte> kept_by(Trainer& t) {
-    std::vector<std::byte> all;
-    const auto take = [&](auto span) {
-        const auto raw = std::as_bytes(span);
-        all.insert(all.end(), raw.begin(), raw.end());
-    };
-    take(t.store().weights());
-    take(t.store().first_moments());
-    take(t.store().second_moments());
-    take(t.store().first_scales());
-    take(t.store().second_scales());
-    return all;
-}
 
 /// The mean loss of the last 12 of 180 steps over four batches that come again and again.
 template <class Config>
@@ -77,15 +62,7 @@ std::vector<std::byte> trained(double* loss = nullptr, int steps = 5) {
     return kept_by(t);
 }
 
-template <class Error, class F>
-std::string sentence_of(F&& f) {
-    try {
-        f();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
-}
+using scratch::sentence_of;
 
 }  // namespace
 

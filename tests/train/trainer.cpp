@@ -14,6 +14,7 @@
 
 #include "../host/buffers.hpp"
 #include "../model/configs.hpp"
+#include "kept_by.hpp"
 
 namespace {
 std::atomic<long> allocations{0};
@@ -59,21 +60,6 @@ struct broad {
     static constexpr auto batch = packed<1037>.template pieces<16>();
 };
 using mixed_half = config<rich, local, recompute_every<1>, mixed<fp16>>;
-
-/// Everything that training keeps, as bytes.
-template <class Trainer>
-std::vector<std::byte> kept_by(Trainer& t) {
-    std::vector<std::byte> all;
-    const auto take = [&](auto span) {
-        const auto raw = std::as_bytes(span);
-        all.insert(all.end(), raw.begin(), raw.end());
-    };
-    take(t.store().weights());
-    take(t.store().masters());
-    take(t.store().first_moments());
-    take(t.store().second_moments());
-    return all;
-}
 
 template <class Config>
 std::vector<std::byte> trained(std::uint64_t from, int threads) {

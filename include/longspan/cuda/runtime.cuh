@@ -4,7 +4,8 @@
 // pinned memory through which requests and batches go and answers come back. The host waits for the device only where an answer
 // is asked for, or when it is several batches ahead.
 //
-// Pinned memory: what the plan says that leaves the device, 4 batches and 80 KiB. Device memory: the plan's, and what the driver takes for context, graphs and libraries
+// Pinned memory: what the plan says that leaves the device, 4 batches and 80 KiB. Device memory: the plan's, and what the driver takes for
+// context, graphs and libraries
 // (`reserve`, checked before anything is allocated).
 #pragma once
 

@@ -49,26 +49,16 @@ constexpr decoder_shape shape_of_layers(decoder_shape shape) {
     return shape;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 // Two streams are in fixed point.
-template <class Precision, bool Fixed>
-struct precision_of_layers {
-    using type = Precision;
-};
-template <class Precision>
-struct precision_of_layers<Precision, true> {
-    using type = fixed_residual<Precision>;
-};
+template <class Precision, index Streams>
+using precision_of_layers = std::conditional_t<Streams == 2, fixed_residual<Precision>, Precision>;
 
 }  // namespace detail
 
 /// The model of a configuration: what its layers are templates of.
 template <configuration Config>
 using model_of_config = model_of<detail::shape_of_layers(Config::shape),
-                                 typename detail::precision_of_layers<std::remove_cvref_t<decltype(Config::precision)>, Config::shape.streams() == 2>::type>;
+                                 detail::precision_of_layers<std::remove_cvref_t<decltype(Config::precision)>, Config::shape.streams()>>;
 
 template <configuration Config>
 using checkpoint_of = std::remove_cvref_t<decltype(Config::checkpoint)>;

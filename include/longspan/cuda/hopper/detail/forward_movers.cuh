@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The warps of Hopper's forward that do not multiply. One has live tiles of keys copied in. It takes work and walks them
-// itself, or, where that takes long, follows one that walks ahead. The others follow it and make, for tiles that are partial, the bits of what is seen, and for dropout those of what is kept.
+// The warps of Hopper's forward that do not multiply. One has live tiles of keys copied in. It takes work and walks them itself, or,
+// where that takes long, follows one that walks ahead. The others follow it and make, for tiles that are partial, the bits of what is
+// seen, and for dropout those of what is kept.
 #pragma once
 
 #include <longspan/cuda/hopper/detail/forward_shape.cuh>
