@@ -74,7 +74,7 @@ static_assert(ls::plan<longer, device>.pinned <= 29 * ls::GiB);
 
 // Another device, by its rates.
 struct elsewhere : b {
-    static constexpr ls::device_rates rates{.products = 300e12, .attention = 250e12, .to_host = 25e9, .from_host = 25e9};
+    static constexpr ls::device_rates rates{.products = 300e12, .attention = {.forward = 250e12, .backward = 200e12}, .to_host = 25e9, .from_host = 25e9};
     static constexpr auto checkpoint = ls::offload<ls::recompute_every<1>>;
 };
 static_assert(ls::plan<elsewhere, device>.pinned > 0);

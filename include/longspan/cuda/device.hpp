@@ -21,7 +21,7 @@
 #include <longspan/cuda/loss_sizes.hpp>
 #include <longspan/cuda/norm_sizes.hpp>
 #include <longspan/cuda/reduce_sizes.hpp>
-#include <longspan/memory/transfer.hpp>
+#include <longspan/memory/device_rates.hpp>
 #include <longspan/precision/policy.hpp>
 
 namespace longspan::cuda {
@@ -66,16 +66,6 @@ public:
     }
     [[nodiscard]] static constexpr bytes segment_memory(index tokens, index max_pieces) { return attention_segment_memory(tokens, max_pieces); }
 
-    /// What an H200 on PCIe 5 does in a whole step, norms and passes over memory counted among the products: docs/memory.md says by
-    /// which measurements. Another device's are a config's to name.
-    template <class Model>
-    static constexpr device_rates rates = [] {
-        device_rates r{.products = 45e12, .attention = 45e12, .to_host = 50e9, .from_host = 50e9};
-        if constexpr (std::is_same_v<typename Model::precision::operand, tf32_format>) r.products = 280e12;
-        if constexpr (sizeof(typename Model::template storage<role::activation>) == 2) r.products = 600e12, r.attention = 650e12;
-        return r;
-    }();
-
     /// Scratch of the ops that run one after another: the largest of theirs.
     template <class Model>
     [[nodiscard]] static constexpr bytes workspace(index tokens) {
@@ -91,6 +81,12 @@ public:
     template <class Model>
     static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
                                       (Model::shape.head() == 64 || Model::shape.head() == 128 || Model::shape.head() == 256);
+    /// With attention by the kernels that run on any GPU.
+    template <class Model>
+    static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
+    /// What a step is expected to take on the GPU that was measured. Another's are a config's to name.
+    template <class Model>
+    static constexpr device_rates rates = on_hopper<Model> ? h200 : portable_rates<Model>;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         constexpr auto shape = Model::shape;
@@ -117,6 +113,8 @@ public:
     class ops;  // cuda/ops.cuh
     template <class>
     static constexpr bool on_hopper = false;
+    template <class Model>
+    static constexpr device_rates rates = portable_rates<Model>;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         return attention_backward_workspace(tokens, Model::shape.heads, Model::shape.grouped_heads(), Model::shape.head());
