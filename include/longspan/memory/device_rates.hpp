@@ -56,14 +56,14 @@ struct device_rates {
 
 /// One H200 on PCIe 5: docs/forecast.md says by which measurements.
 inline constexpr device_rates h200{.name = "H200",
-                                   .products = 771e12,
+                                   .products = 727e12,
                                    .products_tf32 = 280e12,
                                    .products_fp32 = 45e12,
-                                   .exposed = 0.486,
-                                   .attention = {.forward = 700e12, .backward = 567e12, .forward_edge = 478, .backward_edge = 421},
+                                   .exposed = 0.26,
+                                   .attention = {.forward = 671e12, .backward = 568e12, .forward_edge = 415, .backward_edge = 421},
                                    .narrow_attention = {.forward = 452e12, .backward = 515e12, .forward_edge = 503, .backward_edge = 420},
                                    .wide_attention = {.forward = 799e12, .backward = 359e12},
-                                   .memory = 4.17e12,
+                                   .memory = 4.1e12,
                                    .to_host = 50e9,
                                    .from_host = 50e9};
 /// The same with attention by the kernels that run on any GPU since sm_80.

@@ -48,7 +48,7 @@ struct fitting {
     double made_again = 0;     ///< floating-point operations a token that a step makes twice
 };
 
-/// Operations a token which Policy makes twice in Config's model: those of the forecast (model/work.hpp), in documents as long as the
+/// Operations a token which Policy makes twice in Config's model: those of the forecast (model/pass_work.hpp), in documents as long as the
 /// context.
 template <configuration Config, class Policy>
 [[nodiscard]] constexpr double made_again() {

@@ -93,6 +93,13 @@ template <configuration Config, class Backend>
     return f;
 }
 
+/// At the rates of the config or the backend, with documents of these lengths.
+template <configuration Config, class Backend>
+    requires(check_config<Config>())
+[[nodiscard]] constexpr step_forecast forecast(std::span<const index> lengths) {
+    return forecast<Config, Backend>(detail::rates_of<Config, Backend>(), lengths);
+}
+
 /// A table: what there is to do, and the seconds it is expected to take.
 [[nodiscard]] inline std::string describe(const step_forecast& f) {
     std::string out;
@@ -108,7 +115,7 @@ template <configuration Config, class Backend>
         row(("passes over memory" + std::string(suffix)).c_str(), w.pass_bytes, "bytes", s.passes);
         row(("starts" + std::string(suffix)).c_str(), w.kernels, "kernels", s.launches);
     };
-    out += "a step of " + detail::grouped_bytes(f.tokens) + " tokens, forecast for " + (*f.device ? f.device : "a device of rates without a name") + "\n";
+    out += "a step of " + detail::grouped_bytes(f.tokens) + " tokens, forecast for " + (*f.device ? f.device : "a device without a name") + "\n";
     rows("", f.useful, f.useful_seconds);
     rows(", made again", f.again, f.again_seconds);
     row("update", f.update.pass_bytes, "bytes", f.update_seconds.passes);

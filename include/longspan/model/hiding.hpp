@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether what an offloading policy keeps can leave and return behind the work of a device, from work (model/work.hpp) and rates
+// Whether what an offloading policy keeps can leave and return behind the work of a device, from work (model/pass_work.hpp) and rates
 // (memory/device_rates.hpp):
 //
 //     bytes that a segment keeps / bytes per second  ≤  seconds of the next segment's forward
@@ -21,7 +21,7 @@
 #include <longspan/memory/device_rates.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
-#include <longspan/model/work.hpp>
+#include <longspan/model/pass_work.hpp>
 
 namespace longspan {
 

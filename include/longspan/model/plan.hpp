@@ -14,7 +14,7 @@
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
 #include <longspan/model/hiding.hpp>
-#include <longspan/model/work.hpp>
+#include <longspan/model/pass_work.hpp>
 #include <longspan/optim/step_state.hpp>
 
 namespace longspan {
