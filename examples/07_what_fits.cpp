@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What training steps take on a GPU, before there is a GPU: everything here is a constant of the compiler's. Prints the bytes of two
-// models under every policy, what `longest` and `fit` choose, and, into a folder, the pictures of docs/memory.md:
+// models under every policy, what `longest` and `fit` choose and are expected to take, and, into a folder, the pictures of docs/memory.md:
 //     07_what_fits docs/memory
 #include <fstream>
 #include <iomanip>
@@ -11,6 +11,7 @@
 #include <longspan/cuda/device.hpp>
 #include <longspan/longspan.hpp>
 #include <longspan/model/draw.hpp>
+#include <longspan/model/forecast.hpp>
 
 namespace ls = longspan;
 
@@ -63,6 +64,10 @@ struct under : Model {
 using chosen = ls::fit<b, device, 24 * ls::GiB, 524288, ls::budgets<65536, 32768>>;
 static_assert(ls::plan<chosen, device>.peak() <= 24 * ls::GiB);
 static_assert(chosen::batch.budget * chosen::batch.micro_batches == 524288);
+
+// What its step is expected to take on an H200, and how many tokens a day makes.
+constexpr ls::step_forecast expected = ls::forecast<chosen, device>();
+static_assert(expected.tokens_in(24) > 6e9);
 
 // Eight times as long a batch: what each block keeps leaves for pinned host memory, and returns ahead of the block's backward.
 struct longer : b {
@@ -123,6 +128,7 @@ int main(int count, char** words) {
     row<b_on_two_streams, ls::reversible>("reversible");
     std::cout << "fit: " << ls::checkpoint_of<chosen>::name << " at " << chosen::batch.budget << " tokens, " << chosen::batch.micro_batches
               << " micro-batches, " << chosen::chosen.peak << " bytes\n";
+    std::cout << ls::describe(expected);
     if (count < 2) return 0;
     const auto save = [&](const char* name, const std::string& picture) {
         std::ofstream file(std::string(words[1]) + "/" + name + ".svg", std::ios::binary);

@@ -22,7 +22,7 @@ struct small : models::config<models::llama, models::local, Policy, ls::mixed<ls
     static constexpr auto update = Update;
 };
 
-/// The models that docs/forecast.md holds against what was measured.
+/// 875 million parameters.
 template <auto Policy = ls::store_all, index Tokens = 32768, auto Attention = ls::causal & ls::window<1024>>
 struct b {
     static constexpr auto shape = ls::decoder_shape{.layers = 16, .width = 2048, .heads = 16, .hidden = 5504, .vocabulary = 32000,
