@@ -150,6 +150,14 @@ TEST_CASE("forecast: more to do takes longer, a faster device less") {
     CHECK(waits_from < waits_to);  // a backward hides more
 }
 
+TEST_CASE("forecast: of a device that nobody measured, a sentence") {
+    CHECK_THROWS_WITH_AS((void)ls::forecast<small<>, ls::host::cpu>(),
+                         "forecast: nobody said what this device does in a second; give rates, as ls::h200, or config.rates (bench_cuda_calibrate "
+                         "measures them)",
+                         ls::bad_argument);
+    CHECK(ls::forecast<small<>, ls::host::cpu>({.products = 1e11, .memory = 1e10}).seconds() > 0);
+}
+
 TEST_CASE("forecast: as a table") {
     const std::string said = ls::describe(ls::forecast<small<ls::recompute_every<1>>, device>());
     CHECK(said.find("a step of 131 tokens, forecast for H200\n") == 0);

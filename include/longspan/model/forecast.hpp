@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 
+#include <longspan/core/error.hpp>
 #include <longspan/memory/describe.hpp>
 #include <longspan/model/plan.hpp>
 
@@ -59,21 +60,26 @@ template <configuration Config>
     constexpr double kept = update::in_bf16 ? sizeof(bf16) : sum;   // of a gradient, as the update reads it
     constexpr double batches = Config::batch.micro_batches, passes = passes_of_step<Config>, buckets = parameters::buckets;
     // Weights are written, and read where they are their own masters; masters and moments are read and written.
-    double bytes = weight * (parameters::has_master ? 1 : 2) + 2 * master + 4 * moment + kept;
+    double moved = weight * (parameters::has_master ? 1 : 2) + 2 * master + 4 * moment + kept;
     double kernels = update::in_buckets ? buckets : 1;
-    bytes += passes * kept + passes * (update::through_a_room && !update::in_bf16 ? sum : kept);  // measured, zeroed
+    moved += passes * kept + passes * (update::through_a_room && !update::in_bf16 ? sum : kept);  // measured, zeroed
     kernels += 2 * passes * (update::through_a_room ? buckets : 1);
-    if (update::in_bf16) bytes += batches * (2 * sum + 2 * kept), kernels += 2 * batches * buckets;  // a room zeroed, and added to the sums
-    return {.pass_bytes = size * bytes, .kernels = kernels};
+    if (update::in_bf16) moved += batches * (2 * sum + 2 * kept), kernels += 2 * batches * buckets;  // a room zeroed, and added to the sums
+    return {.pass_bytes = size * moved, .kernels = kernels};
 }
 
 /// One step of Config on Backend at these rates, with documents of these lengths in every micro-batch: by default as long as the
-/// context, end to end. Of patterns with run-time values a query is taken to see every token up to its own.
+/// context, end to end. Of patterns with run-time values a query is taken to see every token up to its own. Throws bad_argument where
+/// neither the config nor the backend names rates and none are given.
 template <configuration Config, class Backend>
     requires(check_config<Config>())
 [[nodiscard]] constexpr step_forecast forecast(const device_rates& rates = detail::rates_of<Config, Backend>(), std::span<const index> lengths = {}) {
     using model = model_of_config<Config>;
     constexpr double batches = Config::batch.micro_batches, passes = passes_of_step<Config>;
+    expects(rates.products > 0, [] {
+        return std::string("forecast: nobody said what this device does in a second; give rates, as ls::h200, or config.rates (bench_cuda_calibrate "
+                           "measures them)");
+    });
     const pass_work pass = work_of_pass<Config>(pairs_of_batch<Config>(lengths));
     step_forecast f{.device = rates.name, .tokens = Config::batch.budget * Config::batch.micro_batches};
     f.useful = batches * pass.useful();

@@ -130,7 +130,7 @@ struct model_work {
     /// Of a block of two streams that is not run in place: the first is handed on as a copy.
     [[nodiscard]] static constexpr work handed_on(double tokens) { return two_streams ? pass(2 * tokens * width * residual) : work{}; }
     /// A pass over so many bytes.
-    [[nodiscard]] static constexpr work pass(double bytes) { return {.pass_bytes = bytes, .kernels = 1}; }
+    [[nodiscard]] static constexpr work pass(double moved) { return {.pass_bytes = moved, .kernels = 1}; }
 
 private:
     static constexpr double width = shape.width, hidden = shape.hidden, first = mlp::first, query = attention::query_width;
