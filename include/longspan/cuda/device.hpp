@@ -84,7 +84,7 @@ public:
     /// With attention by the kernels that run on any GPU.
     template <class Model>
     static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
-    /// What a step is expected to take on the GPU that was measured. Another's are a config's to name.
+    /// What the GPU that was measured does in a second (docs/forecast.md). Another's rates are a config's to name.
     template <class Model>
     static constexpr device_rates rates = on_hopper<Model> ? h200 : portable_rates<Model>;
     template <class Model>
