@@ -34,7 +34,8 @@ struct b {
 };
 template <auto Policy>
 struct on_a_slow_bus : b<Policy> {
-    static constexpr ls::device_rates rates{.products = 700e12, .attention = {.forward = 600e12, .backward = 500e12}, .to_host = 5e9, .from_host = 20e9};
+    static constexpr ls::device_rates rates{.products = 700e12, .attention = {.forward = 600e12, .backward = 500e12},
+                                            .to_host = 5e9, .from_host = 20e9};
 };
 
 template <class Config>
@@ -144,7 +145,8 @@ TEST_CASE("forecast: more to do takes longer, a faster device less") {
     CHECK(with([](ls::device_rates& r) { r.memory *= 2; }) < usual);
     CHECK(with([](ls::device_rates& r) { r.launch = 0; }) < usual);
     // Copies are seen where the device waits for them.
-    const double waits_to = with([](ls::device_rates& r) { r.to_host = 1e9; }), waits_from = with([](ls::device_rates& r) { r.from_host = 1e9; });
+    const double waits_to = with([](ls::device_rates& r) { r.to_host = 1e9; });
+    const double waits_from = with([](ls::device_rates& r) { r.from_host = 1e9; });
     CHECK(usual < waits_to);
     CHECK(usual < waits_from);
     CHECK(waits_from < waits_to);  // a backward hides more

@@ -18,6 +18,8 @@ struct llama : models::config<models::llama, models::local, ls::recompute_every<
 struct gpt2 : models::config<models::gpt2, layered{}, ls::selective, ls::fp32> {
     static constexpr auto batch = ls::packed<models::budget>.pieces<16>().accumulate<3>();
 };
+/// Three layers of two patterns, round and round.
+struct uneven : models::config<models::llama, layered{}, ls::store_all, ls::mixed<ls::bf16>> {};
 struct paired : models::config<models::llama, ls::full, ls::reversible, ls::mixed<ls::bf16>> {
     static constexpr auto shape = [] {
         ls::decoder_shape s = models::llama;
@@ -68,6 +70,8 @@ TEST_CASE("pass work: layers of two patterns, and documents as long as the conte
     constexpr double found = ls::pairs_of_batch<gpt2>();
     CHECK(found == doctest::Approx(mean));
     CHECK(ls::mean_keys<gpt2> == doctest::Approx((pairs<causal>({97}) + pairs<window>({97})) / 2 / 97));
+    const double by_causal = pairs<causal>({33, 0, 1, 64, 2, 17}), by_window = pairs<window>({33, 0, 1, 64, 2, 17});
+    CHECK(ls::pairs_of_batch<uneven>(odd) == doctest::Approx((2 * by_causal + by_window) / 3));
     const ls::pass_work w = ls::work_of_pass<gpt2>(found);
     CHECK(w.forward.attention_forward == doctest::Approx(2 * mean * 4 * 24));
     // One block of two makes again all but attention and its output.
