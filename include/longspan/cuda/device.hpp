@@ -81,12 +81,6 @@ public:
     template <class Model>
     static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
                                       (Model::shape.head() == 64 || Model::shape.head() == 128 || Model::shape.head() == 256);
-    /// With attention by the kernels that run on any GPU.
-    template <class Model>
-    static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
-    /// What the GPU that was measured does in a second (docs/forecast.md). Another's rates are a config's to name.
-    template <class Model>
-    static constexpr device_rates rates = on_hopper<Model> ? h200 : portable_rates<Model>;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         constexpr auto shape = Model::shape;
@@ -97,6 +91,13 @@ public:
     [[nodiscard]] static constexpr bytes loss_workspace(index tokens) {
         return cuda::loss_workspace<typename Model::template storage<role::activation>>(chunk<Model>(tokens), Model::shape.vocabulary);
     }
+
+    /// With attention by the kernels that run on any GPU.
+    template <class Model>
+    static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
+    /// What the GPU that was measured does in a second (docs/forecast.md). Another's rates are a config's to name.
+    template <class Model>
+    static constexpr device_rates rates = on_hopper<Model> ? h200 : portable_rates<Model>;
 
 protected:
     template <class Model>
@@ -111,10 +112,10 @@ class portable_device : public device {
 public:
     static constexpr const char* name = "cuda, portable attention";
     class ops;  // cuda/ops.cuh
-    template <class>
-    static constexpr bool on_hopper = false;
     template <class Model>
     static constexpr device_rates rates = portable_rates<Model>;
+    template <class>
+    static constexpr bool on_hopper = false;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         return attention_backward_workspace(tokens, Model::shape.heads, Model::shape.grouped_heads(), Model::shape.head());
