@@ -153,7 +153,8 @@ TEST_CASE("forecast: more to do takes longer, a faster device less") {
 }
 
 TEST_CASE("forecast: of a device that nobody measured, a sentence") {
-    CHECK_THROWS_WITH_AS((void)ls::forecast<small<>, ls::host::cpu>(),
+    const auto unknown = [] { (void)ls::forecast<small<>, ls::host::cpu>(); };
+    CHECK_THROWS_WITH_AS(unknown(),
                          "forecast: nobody said what this device does in a second; give rates, as ls::h200, or config.rates (bench_cuda_calibrate "
                          "measures them)",
                          ls::bad_argument);
