@@ -3,8 +3,9 @@
 // What this device does in a second, as a forecast takes it (memory/device_rates.hpp): a line of JSON for each thing measured, one of all
 // rates, and the same as the initializer that a config or memory/device_rates.hpp may hold. A few seconds. Two cases decide two constants:
 //
-//     products     of two widths, each forward and both gradients      seconds = operations / products + exposed · bytes / memory
+//     products     of two widths, each forward and both gradients      seconds = (operations + 2 · depth · edge) / products + exposed · bytes / memory
 //     attention    documents of 2,048 tokens, and long ones            seconds = operations of (keys + edge) / rate
+//                  where the edge is half a wave of tiles of 128 x 256 on as many multiprocessors as there are
 //     memory       RMSNorm and SwiGLU, forward and back, bytes each tensor once
 //     launch       a kernel that does nothing, a thousand times in a recorded graph
 //     the host     256 MiB to pinned memory and back, one direction at a time
@@ -73,7 +74,8 @@ public:
         rates.memory = moved / took * 1e6;
     }
 
-    void products() {
+    void products(int multiprocessors) {
+        rates.product_edge = 0.5 * multiprocessors * 128 * 256;
         const equation wide = product<bf16>("wide", 16384, 2048, 11008), narrow = product<bf16>("narrow", 65536, 768, 768);
         const solution of = solve(wide, narrow);
         rates.products = 1 / of.x;
@@ -147,7 +149,7 @@ private:
                     static_cast<long long>(in), static_cast<long long>(out), forward, input, weight, 3 * operations / (forward + input + weight) * 1e-6);
         // Operands and results of all three, weights read twice, their gradient read and written.
         const double bytes = 3.0 * sizeof(T) * static_cast<double>(t * (in + out)) + (2.0 * sizeof(T) + 8) * static_cast<double>(in * out);
-        return {3 * operations, bytes, (forward + input + weight) * 1e-6};
+        return {3 * operations + 2 * rates.product_edge * static_cast<double>(in + out), bytes, (forward + input + weight) * 1e-6};
     }
     template <class Operand>
     [[nodiscard]] double rate_of_floats(const char* name) {
@@ -191,7 +193,7 @@ int main() {
     calibration c;
     c.rates.name = about.name;
     c.memory();
-    c.products();
+    c.products(about.multiProcessorCount);
     c.host();
     c.launch();
     const attention_rates portable = calibration::attention<128, portable_128>("portable", 16);
@@ -203,13 +205,14 @@ int main() {
         c.rates.wide_attention = calibration::attention<256, hopper_256>("hopper", 8);
     }
     const device_rates& r = c.rates;
-    std::printf("{\"name\": \"device_rates\", \"device\": \"%s\", \"products\": %.4g, \"products_tf32\": %.4g, \"products_fp32\": %.4g, \"exposed\": %.4g, "
+    std::printf("{\"name\": \"device_rates\", \"device\": \"%s\", \"products\": %.4g, \"products_tf32\": %.4g, \"products_fp32\": %.4g, \"product_edge\": %.4g, \"exposed\": %.4g, "
                 "\"memory\": %.4g, \"to_host\": %.4g, \"from_host\": %.4g, \"launch\": %.4g",
-                r.name, r.products, r.products_tf32, r.products_fp32, r.exposed, r.memory, r.to_host, r.from_host, r.launch);
+                r.name, r.products, r.products_tf32, r.products_fp32, r.product_edge, r.exposed, r.memory, r.to_host, r.from_host, r.launch);
     print_json("attention", r.attention), print_json("narrow_attention", r.narrow_attention), print_json("wide_attention", r.wide_attention);
     print_json("portable_attention", portable), print_json("portable_narrow_attention", narrow);
     std::printf("}\n\nconstexpr longspan::device_rates rates{\n    .name = \"%s\",\n    .products = %.4ge12,\n    .products_tf32 = %.4ge12,\n"
-                "    .products_fp32 = %.4ge12,\n    .exposed = %.3f,\n", r.name, r.products * 1e-12, r.products_tf32 * 1e-12, r.products_fp32 * 1e-12, r.exposed);
+                "    .products_fp32 = %.4ge12,\n    .product_edge = %.0f,\n    .exposed = %.3f,\n",
+                r.name, r.products * 1e-12, r.products_tf32 * 1e-12, r.products_fp32 * 1e-12, r.product_edge, r.exposed);
     print("attention", r.attention), print("narrow_attention", r.narrow_attention), print("wide_attention", r.wide_attention);
     std::printf("    .memory = %.4ge12,\n    .to_host = %.4ge9,\n    .from_host = %.4ge9,\n    .launch = %.3ge-6};\n// On any GPU:\n", r.memory * 1e-12,
                 r.to_host * 1e-9, r.from_host * 1e-9, r.launch * 1e6);

@@ -137,6 +137,7 @@ TEST_CASE("forecast: more to do takes longer, a faster device less") {
     const double usual = with([](ls::device_rates&) {});
     // Any rate that is dropped from the sum is seen here.
     CHECK(with([](ls::device_rates& r) { r.products *= 2; }) < usual);
+    CHECK(with([](ls::device_rates& r) { r.product_edge = 0; }) < usual);
     CHECK(with([](ls::device_rates& r) { r.exposed = 0; }) < usual);
     CHECK(with([](ls::device_rates& r) { r.attention.forward *= 2; }) < usual);
     CHECK(with([](ls::device_rates& r) { r.attention.backward *= 2; }) < usual);

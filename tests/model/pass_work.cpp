@@ -91,12 +91,13 @@ TEST_CASE("pass work: reversible makes everything again, and hands nothing on") 
 
 TEST_CASE("pass work: seconds, one op after the other") {
     using model = ls::model_of_config<llama>;
-    constexpr ls::work w{.products = 100, .product_bytes = 30, .attention_forward = 7, .attention_backward = 11, .forward_queries = 2,
-                         .backward_queries = 3, .pass_bytes = 50, .kernels = 6};
-    constexpr ls::device_rates rates{.products = 10, .exposed = 0.5, .attention = {.forward = 2, .backward = 4, .forward_edge = 5, .backward_edge = 6},
+    constexpr ls::work w{.products = 100, .product_bytes = 30, .product_depths = 9, .attention_forward = 7, .attention_backward = 11,
+                         .forward_queries = 2, .backward_queries = 3, .pass_bytes = 50, .kernels = 6};
+    constexpr ls::device_rates rates{.products = 10, .product_edge = 4, .exposed = 0.5,
+                                     .attention = {.forward = 2, .backward = 4, .forward_edge = 5, .backward_edge = 6},
                                      .memory = 8, .launch = 0.25};
     constexpr ls::work_seconds s = ls::seconds_of<model>(w, rates);
-    CHECK(s.products == doctest::Approx(100 / 10.0 + 0.5 * 30 / 8));
+    CHECK(s.products == doctest::Approx((100 + 2 * 9 * 4) / 10.0 + 0.5 * 30 / 8));
     CHECK(s.attention == doctest::Approx((7 + 2 * 4.0 * 24 * 5) / 2 + (11 + 3 * 10.0 * 24 * 6) / 4));
     CHECK(s.passes == doctest::Approx(50 / 8.0));
     CHECK(s.launches == doctest::Approx(1.5));

@@ -51,6 +51,9 @@ TEST_CASE("work: a block forward, by what its tensors cost") {
     CHECK(expansion.product_bytes == t * 2 * (24 + 80) + 2 * 24 * 80);
     CHECK(output.product_bytes == t * 2 * (40 + 24 + 24) + 2 * 40 * 24);
     CHECK(llama::forward(cost::pass, t, pairs).operations() == 0);
+    CHECK(product.product_depths == 24 + 24);
+    CHECK(expansion.product_depths == 24);
+    CHECK(output.product_depths == 40);
     CHECK(product.kernels + expansion.kernels + attention.kernels + output.kernels == 9);
     CHECK(llama::forward(t, pairs).operations() == doctest::Approx(t * 2 * (24 * 48 + 24 * 24 + 24 * 80 + 40 * 24) + pairs * 4 * 24));
 }
@@ -60,6 +63,7 @@ TEST_CASE("work: a block backward") {
     CHECK(w.products == 2 * t * 2 * (24 * 48 + 24 * 24 + 24 * 80 + 40 * 24));
     CHECK(w.attention_backward == doctest::Approx(pairs * 10 * 24));
     CHECK(w.backward_queries == t);
+    CHECK(w.product_depths == 48 + 24 + 80 + 24);  // back to the inputs
     // Two norms made again, two norms back onto the stream's gradient, rotation back, activation again and back.
     CHECK(w.pass_bytes == doctest::Approx(t * 2 * (2 * 2 * 24 + 2 * 4 * 24 + 40 + 80 + 80 + 40) + t * (2 * 36 * 2 + 6 * 4)));
     // Of each product both gradients: operands and results twice, and weights, and their gradients in float, which are added to.
@@ -77,6 +81,7 @@ TEST_CASE("work: embedding, head and loss") {
     CHECK(w.pass_bytes == doctest::Approx(t * (61 * (4 + 2) + 2 * 24 * 2 + 3 * 24 * 2 + 24 * (2 + 2) + 24 * 2 + 6 * 4) + 2 * 61 * 24 * 4 +
                                           3 * 24 * 61 * (2 * 2 + 2 * 4)));
     CHECK(w.product_bytes == doctest::Approx(t * (2 * 24 + 4 * 61 + 2 * 2 * (24 + 61))));
+    CHECK(w.product_depths == 3 * (24 + 61));
     constexpr ls::work learned = gpt2::ends(t);
     CHECK(learned.pass_bytes == doctest::Approx(t * 4 * (2 * 61 + 2 * 24 + 3 * 24 + 2 * 24 + 24 + 3 * 24 + 24) + 2 * 61 * 24 * 4 + 3 * 24 * 61 * 4 * 4));
 }
@@ -90,6 +95,7 @@ TEST_CASE("work: two streams, QK-norm, dropout, and an MLP in chunks") {
     // Each of three chunks reads the MLP's weights, and starts kernels of its own; bytes of part of a chunk are part of a chunk's.
     CHECK(w.product_bytes == doctest::Approx(t * 2 * (24 + 48 + 24 + 24 + 24 + 80 + 40 + 24) + 2 * (24 * 48 + 24 * 24) +
                                              t / 50 * 2 * (24 * 80 + 40 * 24)));
+    CHECK(w.product_depths == 24 + 24 + 3 * (24 + 40));
     CHECK(w.kernels == 1 + 2 + 1 + 1 + 3 + 3 * 2 + 3 * 2 + 1);
     constexpr ls::work back = paired::backward(t, pairs);
     CHECK(back.pass_bytes == doctest::Approx(t * (2 * 24 * (4 + 2) + 2 * 24 * (4 + 3 * 2) + 2 * (2 * 36 * 2 + 6 * 4) + 2 * 36 * 2 + 3 * 36 * 2 +
@@ -97,14 +103,15 @@ TEST_CASE("work: two streams, QK-norm, dropout, and an MLP in chunks") {
 }
 
 TEST_CASE("work: sums and multiples") {
-    constexpr ls::work one{1, 2, 3, 4, 5, 6, 7, 8}, three = 3.0 * one, four = one + three;
+    constexpr ls::work one{1, 2, 3, 4, 5, 6, 7, 8, 9}, three = 3.0 * one, four = one + three;
     CHECK(four.products == 4);
     CHECK(four.product_bytes == 8);
-    CHECK(four.attention_forward == 12);
-    CHECK(four.attention_backward == 16);
-    CHECK(four.forward_queries == 20);
-    CHECK(four.backward_queries == 24);
-    CHECK(four.pass_bytes == 28);
-    CHECK(four.kernels == 32);
-    CHECK(four.operations() == 32);
+    CHECK(four.product_depths == 12);
+    CHECK(four.attention_forward == 16);
+    CHECK(four.attention_backward == 20);
+    CHECK(four.forward_queries == 24);
+    CHECK(four.backward_queries == 28);
+    CHECK(four.pass_bytes == 32);
+    CHECK(four.kernels == 36);
+    CHECK(four.operations() == 40);
 }

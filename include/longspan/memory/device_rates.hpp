@@ -28,6 +28,7 @@ struct device_rates {
     double products = 0;       ///< operations/s of large dense products of two-byte operands
     double products_tf32 = 0;  ///< the same of tf32's operands, and of floats; 0: as two-byte operands
     double products_fp32 = 0;
+    double product_edge = 0;   ///< results more than it has that a product seems to make: half a wave of tiles waits for the last
     double exposed = 0;        ///< of the bytes that a product reads and writes, the share that takes time beside its operations
     attention_rates attention{};         ///< heads of 128, and whatever the next two do not say
     attention_rates narrow_attention{};  ///< heads of 64 and less
@@ -56,10 +57,11 @@ struct device_rates {
 
 /// One H200 on PCIe 5: docs/forecast.md says by which measurements.
 inline constexpr device_rates h200{.name = "H200",
-                                   .products = 727e12,
+                                   .products = 744e12,
                                    .products_tf32 = 280e12,
                                    .products_fp32 = 45e12,
-                                   .exposed = 0.26,
+                                   .product_edge = 0.5 * 132 * 128 * 256,
+                                   .exposed = 0.25,
                                    .attention = {.forward = 671e12, .backward = 568e12, .forward_edge = 415, .backward_edge = 421},
                                    .narrow_attention = {.forward = 452e12, .backward = 515e12, .forward_edge = 503, .backward_edge = 420},
                                    .wide_attention = {.forward = 799e12, .backward = 359e12},

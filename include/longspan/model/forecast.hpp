@@ -9,7 +9,7 @@
 //
 // Seconds are work (model/work.hpp) over rates (memory/device_rates.hpp), one op after the other:
 //
-//     products    operations / products + exposed · bytes / memory
+//     products    (operations + 2 · depth · edge) / products + exposed · bytes / memory
 //     attention   operations of (live keys + edge) / the rate of the heads' width, forward and backward
 //     passes      bytes / memory
 //     launches    kernels · launch

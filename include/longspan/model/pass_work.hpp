@@ -107,8 +107,8 @@ template <class Model>
 [[nodiscard]] constexpr work_seconds seconds_of(const work& w, const device_rates& rates) {
     const attention_rates heads = rates.attention_of(Model::shape.head());
     const double edge = 4.0 * static_cast<double>(Model::shape.query_width());  // operations of a key more, forward
-    return {.products = seconds_of(w.products, rates.products_of<typename Model::precision>()) +
-                        seconds_of(rates.exposed * w.product_bytes, rates.memory),
+    const double products = w.products + 2 * rates.product_edge * w.product_depths;
+    return {.products = seconds_of(products, rates.products_of<typename Model::precision>()) + seconds_of(rates.exposed * w.product_bytes, rates.memory),
             .attention = seconds_of(w.attention_forward + w.forward_queries * edge * heads.forward_edge, heads.forward) +
                          seconds_of(w.attention_backward + 2.5 * w.backward_queries * edge * heads.backward_edge, heads.backward),
             .passes = seconds_of(w.pass_bytes, rates.memory),

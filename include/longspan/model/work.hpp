@@ -21,6 +21,7 @@ namespace longspan {
 struct work {
     double products = 0;            ///< operations of dense products
     double product_bytes = 0;       ///< of their operands and results
+    double product_depths = 0;      ///< of those whose sums are not cut, forward and back to the input: their edges count by them
     double attention_forward = 0;   ///< operations of attention, over live pairs
     double attention_backward = 0;
     double forward_queries = 0;     ///< queries that attention ran for, of all layers: its edges count by them
@@ -29,7 +30,7 @@ struct work {
     double kernels = 0;
 
     constexpr work& operator+=(const work& other) {
-        products += other.products, product_bytes += other.product_bytes;
+        products += other.products, product_bytes += other.product_bytes, product_depths += other.product_depths;
         attention_forward += other.attention_forward, attention_backward += other.attention_backward;
         forward_queries += other.forward_queries, backward_queries += other.backward_queries;
         pass_bytes += other.pass_bytes, kernels += other.kernels;
@@ -37,7 +38,7 @@ struct work {
     }
     [[nodiscard]] friend constexpr work operator+(work a, const work& b) { return a += b; }
     [[nodiscard]] friend constexpr work operator*(double times, work w) {
-        w.products *= times, w.product_bytes *= times;
+        w.products *= times, w.product_bytes *= times, w.product_depths *= times;
         w.attention_forward *= times, w.attention_backward *= times;
         w.forward_queries *= times, w.backward_queries *= times;
         w.pass_bytes *= times, w.kernels *= times;
@@ -110,6 +111,7 @@ struct model_work {
         const double chunks = static_cast<double>(ceil_div(static_cast<index>(tokens), shape.loss_chunk));
         work w = product(tokens, width, vocabulary, 0) + gradients(tokens, width, vocabulary, 0);
         w.products = 3 * 2 * tokens * width * vocabulary;
+        w.product_depths *= chunks;
         // Logits are floats, and become their own gradients; the table and its gradient are read, the latter written, once a chunk.
         w.product_bytes += tokens * vocabulary * (statistic - activation);
         w += pass(tokens * vocabulary * (statistic + activation) + chunks * width * vocabulary * (2 * weight + 2 * sum));
@@ -144,12 +146,13 @@ private:
 
     /// [tokens, in] times a weight, without its operations.
     [[nodiscard]] static constexpr work product(double tokens, double in, double out, double of_weight) {
-        return {.product_bytes = tokens * (in + out) * activation + in * out * of_weight, .kernels = 1};
+        return {.product_bytes = tokens * (in + out) * activation + in * out * of_weight, .product_depths = in, .kernels = 1};
     }
     /// Both gradients of one; the weight's is added to.
     [[nodiscard]] static constexpr work gradients(double tokens, double in, double out, double of_weight = weight + 2 * sum) {
         return {.products = 4 * tokens * in * out,
                 .product_bytes = 2 * tokens * (in * activation + out * gradient) + in * out * of_weight,
+                .product_depths = out,
                 .kernels = 2};
     }
     /// Tokens that the MLP takes at a time, and what one chunk does as often as there are such.
@@ -157,7 +160,8 @@ private:
     [[nodiscard]] static constexpr work in_chunks(double tokens, const work& of_chunk) {
         const double chunks = tokens / chunk(tokens);
         work w = chunks * of_chunk;
-        w.kernels = static_cast<double>(ceil_div(static_cast<index>(tokens), mlp::chunk(static_cast<index>(tokens)))) * of_chunk.kernels;
+        const double begun = static_cast<double>(ceil_div(static_cast<index>(tokens), mlp::chunk(static_cast<index>(tokens))));
+        w.kernels = begun * of_chunk.kernels, w.product_depths = begun * of_chunk.product_depths;
         return w;
     }
     [[nodiscard]] static constexpr work norm(double tokens) { return pass(tokens * width * (residual + activation)); }
