@@ -13,6 +13,7 @@
 #include <longspan/cuda/dropout.cuh>
 #include <longspan/cuda/fixed_stream.cuh>
 #include <longspan/cuda/gemm.cuh>
+#include <longspan/cuda/head_norm_rotary.cuh>
 #include <longspan/cuda/loss.cuh>
 #include <longspan/cuda/norm.cuh>
 #include <longspan/cuda/residual.cuh>
@@ -136,6 +137,27 @@ TEST_CASE("cuda rows beyond 2^31 elements: rotary") {
             cuda::rotary<2 * statistics>(m.stream, m.in_a(), cosines, sines, m.out_y(), turn);
         });
     }
+}
+
+TEST_CASE("cuda rows beyond 2^31 elements: norms of heads that are turned") {
+    constexpr index head = 64, queries = 48 * head, keys = width - queries;
+    agrees([](matrices& m) {
+        const auto table = m.s1.view(m.rows, statistics), rstd = m.s2.view(m.rows, statistics);
+        const auto cosines = table.column_range(0, head / 2), sines = table.column_range(head / 2, head / 2);
+        cuda::rotary_table<head>(m.stream, m.table(), 10000.0, cosines, sines);
+        const bf16* const w = m.w.data();
+        const auto heads = [&](index begin, index columns) {
+            return normed_heads{m.in_a().column_range(begin, columns), w, m.out_z().column_range(begin, columns),
+                                rstd.column_range(begin / head, columns / head)};
+        };
+        const auto gradients = [&](index begin, index columns) {
+            return normed_heads_gradient{m.in_b().column_range(begin, columns), m.in_a().column_range(begin, columns), w,
+                                         rstd.column_range(begin / head, columns / head), m.out_y().column_range(begin, columns),
+                                         m.g.data() + begin};
+        };
+        cuda::head_norm_rotary<head>(m.stream, heads(0, queries), heads(queries, keys), epsilon, cosines, sines);
+        cuda::head_norm_rotary_backward<head>(m.stream, gradients(0, queries), gradients(queries, keys), cosines, sines, m.workspace.data());
+    });
 }
 
 TEST_CASE("cuda rows beyond 2^31 elements: a rotary table") {
