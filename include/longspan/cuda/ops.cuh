@@ -89,6 +89,10 @@ public:
     void linear_bias_gradient(matrix_view<DY> dy, DB* db) const {
         cuda::linear_bias_gradient(stream_, dy, db, workspace_, accumulate::yes);
     }
+    template <class Model, class DY, class X, class DW, class DB>
+    void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) const {
+        cuda::linear_parameter_gradients<rounding<Model>>(stream_, blas(), dy, x, dw, db, workspace_, accumulate::yes);
+    }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------
     template <index Width, class X, class W, class Y, class S>

@@ -99,6 +99,12 @@ public:
     static void linear_bias_gradient(matrix_view<DY> dy, DB* db) {
         host::linear_bias_gradient(dy, db, accumulate::yes);
     }
+    /// Both gradients of a layer's parameters.
+    template <class Model, class DY, class X, class DW, class DB>
+    static void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) {
+        linear_weight_gradient<Model>(dy, x, dw);
+        linear_bias_gradient<Model>(dy, db);
+    }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------
     template <index Width, class X, class W, class Y, class S>
