@@ -8,6 +8,7 @@
 
 #include <bit>
 
+#include <longspan/cuda/detail/target.cuh>
 #include <longspan/cuda/head_norm_rotary.cuh>
 
 namespace longspan::cuda {
@@ -68,7 +69,8 @@ struct turn_shape : turned_shape<Head, X, Y> {
     using base = turned_shape<Head, X, Y>;
     using parameters = held_parameters<W, base::n>;
     static constexpr int several = 4 / base::each;  // heads of a thread: 64 bytes under way
-    static constexpr int resident = base::each * base::n > 16 || parameters::size > 16 ? 2 : 3;  // as many as their registers allow
+    // As many as their registers allow; for sm_80 the compiler wants a few more of them.
+    static constexpr int resident = base::each * base::n > 16 || parameters::size > 16 || before_hopper ? 2 : 3;
 };
 
 template <index Head, class X, class W, class Y>

@@ -27,5 +27,6 @@ namespace longspan::cuda::detail {
     return least;
 }
 inline constexpr int most_shared_memory = shared_memory_of_targets();
+inline constexpr bool before_hopper = most_shared_memory < shared_memory_of(900);  ///< one of them at least
 
 }  // namespace longspan::cuda::detail
