@@ -66,8 +66,8 @@ inline constexpr device_rates h200{.name = "H200",
                                    .narrow_attention = {.forward = 452e12, .backward = 515e12, .forward_edge = 503, .backward_edge = 420},
                                    .wide_attention = {.forward = 799e12, .backward = 359e12},
                                    .memory = 4.1e12,
-                                   .to_host = 50e9,
-                                   .from_host = 50e9};
+                                   .to_host = 54.7e9,
+                                   .from_host = 53.9e9};
 /// The same with attention by the kernels that run on any GPU since sm_80.
 inline constexpr device_rates h200_portable = [] {
     device_rates r = h200;

@@ -96,8 +96,8 @@ struct model_work {
         w.attention_backward = 2.5 * tokens * tables::flops(cost::attention, pairs / tokens);
         w.backward_queries = tokens;
         w.kernels += 3;
-        if (turns) w += rotation(tokens);
-        if (shape.qk_norm) w += turned(tokens) + pass(3 * tokens * both * gradient);
+        if (shape.qk_norm) w += turned(tokens) + of_heads(tokens * both * (2 * gradient + saved), tokens);
+        else if (turns) w += rotation(tokens);
         // The MLP activates again, and back.
         const double rows = chunk(tokens);
         w += in_chunks(tokens, gradients(rows, width, first) + gradients(rows, hidden, width) + norm(rows) + norm_back(rows, true) +
@@ -169,10 +169,11 @@ private:
         return pass(tokens * width * (residual + (added ? 3 : 2) * gradient));
     }
     [[nodiscard]] static constexpr work rotation(double tokens) { return pass(tokens * (2 * both * saved + head * statistic)); }
-    /// QK-norm, and the rotation behind it.
-    [[nodiscard]] static constexpr work turned(double tokens) {
-        return 2.0 * pass(tokens * both * saved) + (turns ? rotation(tokens) : work{});
+    /// QK-norm of queries and keys: with their rotation one pass, without it two.
+    [[nodiscard]] static constexpr work of_heads(double moved, double tokens) {
+        return turns ? pass(moved + tokens * head * statistic) : 2.0 * pass(moved / 2);
     }
+    [[nodiscard]] static constexpr work turned(double tokens) { return of_heads(2 * tokens * both * saved, tokens); }
     /// A branch joins its stream: in its product, which reads the stream, or in a pass of its own.
     [[nodiscard]] static constexpr work joined(double tokens) {
         if (apart) return pass(tokens * width * (2 * residual + activation));

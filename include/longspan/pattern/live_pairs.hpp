@@ -9,7 +9,7 @@
 // of up to 4,096 tokens; in longer ones the sum over a 4,096th of the document is off by a part of itself where something changes in it.
 //
 // Of combs and maps, whose intervals are not all seen, words of 32 keys are counted: of every query in documents of up to 256 tokens, else at
-// most 32 of a query; and stretches of what changes everywhere end at a 64th of the document. An estimate, within a few hundredths in tests.
+// most 32 of a query; and stretches of what changes everywhere end at a 64th of the document. An estimate, within three hundredths in tests.
 // Either way a compiler takes less than a million steps, which is where clang ends.
 #pragma once
 
