@@ -153,7 +153,7 @@ TEST_CASE("fit: a configuration with the policy and the batch of its own choice"
 TEST_CASE("fit: a policy that offloads is taken where it is listed and the device need not wait, and says what it pins") {
     using device = ls::cuda::device;
     constexpr auto hidden = ls::offload<ls::recompute_every<1>>;
-    constexpr auto slow = ls::offload<ls::selective>;
+    constexpr auto slow = ls::offload<ls::selective_products>;
     static_assert(ls::hides_or_may_wait<base, device, type_of<hidden>>() && !ls::hides_or_may_wait<base, device, type_of<slow>>());
     const auto chosen = [](auto list) { return ls::choose<base, device>(3000 * ls::MiB, 0, list, ls::budgets<16384>); };
     CHECK(chosen(ls::policies<ls::store_all, ls::selective_products, ls::selective>).policy == -1);

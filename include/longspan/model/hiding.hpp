@@ -72,7 +72,10 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
         // Of a whole batch, since a product reads its weights once; as nanoseconds a token.
         constexpr auto tokens = static_cast<double>(Config::batch.budget);
         constexpr double second = 1e9, keys = detail::least_keys<Config>();
-        const auto nanoseconds = [&](const work& of_block) { return second / tokens * seconds_of<model>(of_block, rates).total(); };
+        const auto nanoseconds = [&](const work& of_block) {
+            const work_seconds takes = seconds_of<model>(of_block, rates);
+            return second / tokens * (takes.total() - takes.launches);  // copies have starts, too
+        };
         const double forward = nanoseconds(model_work<model>::forward(tokens, tokens * keys));
         const double backward = nanoseconds(model_work<model>::backward(tokens, tokens * keys));
         const stack_bytes one = decoder_memory<model, patterns, Backend>::stack(1);
