@@ -12,6 +12,7 @@
 
 #include <array>
 
+#include <longspan/core/normed_heads.hpp>
 #include <longspan/layer/branch.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
@@ -207,12 +208,17 @@ private:
         const auto raw = kept.template get<"qkv">().column_range(0, turned);
         if constexpr (shape.qk_norm) {
             const auto qk = scratch.template get<"rotated">();
-            const auto q = qk.column_range(0, query_width), k = qk.column_range(query_width, key_width);
-            c.ops.template head_norm<shape.head()>(raw.column_range(0, query_width), w.template get<"query_norm.weight">().data,
-                            shape.norm_epsilon, q, kept.template get<"query rstd">().data);
-            c.ops.template head_norm<shape.head()>(raw.column_range(query_width, key_width), w.template get<"key_norm.weight">().data,
-                            shape.norm_epsilon, k, kept.template get<"key rstd">().data);
-            if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(qk, c.cosines, c.sines, true);
+            const auto heads = [&](index from, index columns, const auto* weight, auto rstd) {
+                return normed_heads{raw.column_range(from, columns), weight, qk.column_range(from, columns), rstd};
+            };
+            const auto queries = heads(0, query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">());
+            const auto keys = heads(query_width, key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">());
+            if constexpr (tables::rotary) {
+                c.ops.template head_norm_rotary<shape.head()>(queries, keys, shape.norm_epsilon, c.cosines, c.sines);
+            } else {
+                for (const auto& of : {queries, keys})
+                    c.ops.template head_norm<shape.head()>(of.x, of.weight, shape.norm_epsilon, of.y, of.rstd.data);
+            }
             return qk;
         } else {
             return raw;
@@ -222,15 +228,23 @@ private:
     /// Takes the gradients of rotated queries and keys, side by side in d_qkv, back to those of the projection, in place.
     template <class Context>
     static void turn_back(Context& c, weights w, gradients g, const saved& kept, gradient_view d_qkv) {
-        if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(d_qkv.column_range(0, turned), c.cosines, c.sines, false);
         if constexpr (shape.qk_norm) {
-            const auto qkv = kept.template get<"qkv">();
-            const auto dq = d_qkv.column_range(0, query_width), dk = d_qkv.column_range(query_width, key_width);
-            c.ops.template head_norm_backward<shape.head()>(dq, qkv.column_range(0, query_width), w.template get<"query_norm.weight">().data,
-                                     kept.template get<"query rstd">().data, dq, g.template get<"query_norm.weight">().data);
-            c.ops.template head_norm_backward<shape.head()>(dk, qkv.column_range(query_width, key_width),
-                                                                   w.template get<"key_norm.weight">().data, kept.template get<"key rstd">().data, dk,
-                                     g.template get<"key_norm.weight">().data);
+            const auto heads = [&](index from, index columns, const auto* weight, auto rstd, auto* d_weight) {
+                const auto d = d_qkv.column_range(from, columns);
+                return normed_heads_gradient{d, kept.template get<"qkv">().column_range(from, columns), weight, rstd, d, d_weight};
+            };
+            const auto queries = heads(0, query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">(),
+                                       g.template get<"query_norm.weight">().data);
+            const auto keys = heads(query_width, key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">(),
+                                    g.template get<"key_norm.weight">().data);
+            if constexpr (tables::rotary) {
+                c.ops.template head_norm_rotary_backward<shape.head()>(queries, keys, c.cosines, c.sines);
+            } else {
+                for (const auto& of : {queries, keys})
+                    c.ops.template head_norm_backward<shape.head()>(of.dy, of.x, of.weight, of.rstd.data, of.dx, of.dweight);
+            }
+        } else if constexpr (tables::rotary) {
+            c.ops.template rotary<shape.head()>(d_qkv.column_range(0, turned), c.cosines, c.sines, false);
         }
     }
 };
