@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole runs whose optimizer's state is narrow (config.update): they learn as much as with floats, take the bytes of their plan, give the
-// same bits by bucket and whole, stop at a gradient that is not finite, and go on from a snapshot.
+// Whole runs whose optimizer's state is narrow (config.update): they take the bytes of their plan, give the same bits by bucket and whole,
+// stop at a gradient that is not finite, and go on from a snapshot. What they learn: narrow_update_repeats.cpp.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -11,22 +11,14 @@
 
 #include <longspan/train/snapshot.hpp>
 
-#include "../model/configs.hpp"
 #include "kept_by.hpp"
+#include "narrow_configs.hpp"
 #include "scratch.hpp"
 
 namespace models {
 
 namespace {
 
-template <auto Update>
-struct with : config<llama, local, recompute_every<2>, mixed<bf16>> {
-    static constexpr auto update = Update;
-};
-using usual = with<usual_update>;
-using eight = with<moments<eight_bit>>;
-using alone = with<moments<bf16>.without_masters()>;
-using least = with<moments<eight_bit>.without_masters()>;
 using passing = with<moments<eight_bit>.without_masters().by_bucket()>;
 using twice = with<moments<eight_bit>.without_masters().by_bucket().with_norm()>;
 
@@ -38,21 +30,6 @@ struct with_more_layers : eight {
     }();
 };
 using gradients_too = with<moments<eight_bit>.without_masters().bf16_gradients()>;
-
-/// The mean loss of the last 12 of 180 steps over four batches that come again and again.
-template <class Config>
-double learnt(std::uint64_t from) {
-    trainer<Config> t{seed{from}};
-    double sum = 0;
-    for (std::uint64_t i = 0; i < 180; ++i) {
-        const token_batch batch = odd_batch(Config::shape.vocabulary, i % 4);
-        const step_report report = t.step(std::span(&batch, 1), 3e-3);
-        CHECK(report.refused == "");
-        CHECK(report.high_water == plan<Config, host::cpu>.peak());
-        if (i >= 168) sum += report.loss / 12;
-    }
-    return sum;
-}
 
 template <class Config>
 std::vector<std::byte> trained(double* loss = nullptr, int steps = 5) {
@@ -72,14 +49,6 @@ std::vector<std::byte> trained(double* loss = nullptr, int steps = 5) {
 using scratch::sentence_of;
 
 }  // namespace
-
-TEST_CASE("narrow update: a run learns what it learns with floats, as nearly as another seed would") {
-    // Four batches by heart, from 4.1 nats down to 0.76; seeds 1 and 2 with floats end 3 % apart, and the bound is twice that.
-    const double floats = learnt<usual>(1), eights = learnt<eight>(1), halves = learnt<alone>(1), fewest = learnt<least>(1);
-    MESSAGE("floats " << floats << ", eight bits " << eights << ", bf16 alone " << halves << ", eight bits alone " << fewest);
-    CHECK(floats < 1.0);
-    for (const double narrow : {eights, halves, fewest}) CHECK(std::abs(narrow - floats) < 0.06 * floats);
-}
 
 TEST_CASE("narrow update: bytes a parameter are those that are said") {
     using model = model_of_config<usual>;
