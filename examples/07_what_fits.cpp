@@ -43,7 +43,7 @@ struct b_on_two_streams : b {
     static constexpr auto shape = [] {
         ls::decoder_shape s = b::shape;
         s.residual = ls::residual_kind::two_streams;
-        s.mlp_chunk = 32768;  // tokens whose hidden activations exist at once
+        s.token_chunk = 32768;  // tokens whose hidden activations exist at once
         return s;
     }();
     static constexpr auto checkpoint = ls::reversible;

@@ -19,7 +19,7 @@ constexpr auto narrow = ls::moments<ls::eight_bit>.without_masters();
 /// The MLP of a model takes so many tokens at a time.
 template <index Chunk, bool Two = false>
 constexpr ls::decoder_shape in_chunks(ls::decoder_shape shape) {
-    shape.mlp_chunk = Chunk;
+    shape.token_chunk = Chunk;
     if (Two) shape.residual = ls::residual_kind::two_streams;
     return shape;
 }
@@ -70,10 +70,10 @@ int main(int count, char** words) {
         return count == 1 && seconds;
     };
     using namespace step_bench;
-    if (asked("a_recomputed", true)) run_once<a_recomputed>("A 1x131072 offload<recompute_every<1>>, mlp_chunk");
+    if (asked("a_recomputed", true)) run_once<a_recomputed>("A 1x131072 offload<recompute_every<1>>, token_chunk");
     if (asked("a_selective", true)) run_once<a_selective>("A 1x131072 selective");
-    if (asked("a_window", true)) run_once<a_window>("A 1x1048576, window 1024, selective, mlp_chunk");
-    if (asked("b_away", true)) run_once<b_away>("B 1x524288, window 1024, offload<recompute_every<1>>, mlp_chunk, narrow update");
+    if (asked("a_window", true)) run_once<a_window>("A 1x1048576, window 1024, selective, token_chunk");
+    if (asked("b_away", true)) run_once<b_away>("B 1x524288, window 1024, offload<recompute_every<1>>, token_chunk, narrow update");
     if (asked("b_reversible", true)) run_once<b_reversible<524288>>("B on two streams 1x524288, window 1024, reversible, by bucket");
     if (asked("b_million", true)) run_once<b_reversible<1048576>>("B on two streams 1x1048576, window 1024, reversible, by bucket", false);
     if (asked("b_two_million", false)) run_once<b_reversible<2097152>>("B on two streams 1x2097152, window 1024, reversible, by bucket", false);

@@ -16,7 +16,7 @@ struct paired : models::b<Tokens, 32768> {
     static constexpr auto shape = [] {
         ls::decoder_shape s = models::b<Tokens, 32768>::shape;
         s.residual = ls::residual_kind::two_streams;
-        s.mlp_chunk = Chunk;
+        s.token_chunk = Chunk;
         return s;
     }();
     static constexpr auto attention = ls::causal & ls::window<1024>;

@@ -67,7 +67,7 @@ TEST_CASE("gradients: ALiBi and GELU, layers with patterns of their own") {
 TEST_CASE("gradients: two streams, every option of attention, dropout everywhere, by reversal") {
     constexpr decoder_shape paired = [] {
         decoder_shape s = rich;
-        s.residual = residual_kind::two_streams, s.mlp_chunk = 50;
+        s.residual = residual_kind::two_streams, s.token_chunk = 50, s.key_value_heads = 2, s.head_group = 1;
         return s;
     }();
     check_gradients<config<paired, causal & window<40>, reversible, fp64>>(8);
