@@ -43,8 +43,8 @@ struct b_on_two_streams : b {
     static constexpr auto shape = [] {
         ls::decoder_shape s = b::shape;
         s.residual = ls::residual_kind::two_streams;
-        s.token_chunk = 8192;  // tokens of which all that is made token by token exists at once
-        s.head_group = 4;      // heads, of 16, of which queries, keys, values and their gradients do
+        s.token_chunk = 32768;  // tokens of which all that is made token by token exists at once
+        s.head_group = 4;       // heads, of 16, of which queries, keys, values and their gradients do
         return s;
     }();
     static constexpr auto checkpoint = ls::reversible;
@@ -145,12 +145,12 @@ int main(int count, char** words) {
               << " micro-batches, " << chosen::chosen.peak << " bytes\n";
     std::cout << "B on two streams, reversible, narrow by bucket\n| tokens | token_chunk | head_group | GiB | bytes a token |\n| --- | --- | --- | --- | --- |\n";
     long_row<1048576, 0, 0>();
-    long_row<1048576, 8192, 0>();
-    long_row<1048576, 8192, 8>();
-    long_row<1048576, 8192, 4>();
-    long_row<1048576, 8192, 2>();
-    long_row<2097152, 8192, 4>();
-    long_row<4194304, 8192, 2>();
+    long_row<1048576, 32768, 0>();
+    long_row<1048576, 32768, 8>();
+    long_row<1048576, 32768, 4>();
+    long_row<1048576, 32768, 2>();
+    long_row<2097152, 32768, 4>();
+    long_row<4194304, 32768, 2>();
     if (count < 2) return 0;
     const auto save = [&](const char* name, const std::string& picture) {
         std::ofstream file(std::string(words[1]) + "/" + name + ".svg", std::ios::binary);

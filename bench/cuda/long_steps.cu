@@ -46,7 +46,7 @@ struct b_away : models::b<524288, 524288> {
 /// Of 16 heads as few at a time as the length asks for: every group more is another pass over the stream.
 template <index Tokens, index Group>
 struct b_reversible : models::b<Tokens, Tokens> {
-    static constexpr auto shape = in_chunks<8192, true, Group>(models::b<Tokens, Tokens>::shape);
+    static constexpr auto shape = in_chunks<32768, true, Group>(models::b<Tokens, Tokens>::shape);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto update = narrow.by_bucket();
@@ -60,7 +60,7 @@ static_assert(ls::plan<b_four_million, ls::cuda::device>.peak() <= 136 * ls::GiB
 /// Llama 3's shape of eight billion parameters.
 struct llama {
     static constexpr auto shape = in_chunks<8192, true, 4>({.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336,
-                                                        .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
+                                                           .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto precision = ls::mixed<ls::bf16>;
