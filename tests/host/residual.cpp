@@ -136,8 +136,9 @@ TEST_CASE("residual: chunks of tokens are thinned as all at once") {
     CHECK(part == whole);
     CHECK(part_back == back);
     CHECK(whole != x);
-    CHECK_THROWS_AS(ls::host::residual(rows(x, 0, 67), rows(branch, 0, 67), rows(part, 0, 67), {table, 140, 67}, drop, site), ls::bad_argument);
-    CHECK_THROWS_AS(ls::host::residual(rows(x, 0, 67), rows(branch, 0, 67), rows(part, 0, 67), table, drop, site), ls::bad_argument);
+    const auto onto = rows(x, 0, 67), some = rows(branch, 0, 67), to = rows(part, 0, 67);
+    CHECK_THROWS_AS(ls::host::residual(onto, some, to, {table, 140, 67}, drop, site), ls::bad_argument);
+    CHECK_THROWS_AS(ls::host::residual(onto, some, to, table, drop, site), ls::bad_argument);
 }
 
 TEST_CASE("residual: what does not fit is refused with what came") {

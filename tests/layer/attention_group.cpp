@@ -21,17 +21,16 @@ namespace layers {
 
 namespace {
 
-constexpr decoder_shape rotated{.layers = 2, .width = 12, .heads = 4, .key_value_heads = 2, .head_width = 6, .bias = true, .qk_norm = true, .sink = true,
-                                .soft_cap = 4, .dropout = 0.1, .attention_dropout = 0.2, .stochastic_depth = 0.3, .token_chunk = 19, .head_group = 1};
+constexpr decoder_shape optioned{.layers = 2, .width = 12, .heads = 4, .key_value_heads = 2, .head_width = 6, .bias = true, .qk_norm = true,
+                                 .sink = true, .soft_cap = 4, .dropout = 0.1, .attention_dropout = 0.2, .stochastic_depth = 0.3, .token_chunk = 19,
+                                 .head_group = 1};
+constexpr decoder_shape paired{.layers = 2, .width = 12, .heads = 4, .key_value_heads = 2, .head_width = 6, .residual = residual_kind::two_streams,
+                               .dropout = 0.1, .token_chunk = 19, .head_group = 1};
 constexpr decoder_shape sloped{.layers = 2, .width = 12, .heads = 8, .key_value_heads = 4, .head_width = 3, .norm = norm_kind::layer,
                                .positions = position_kind::alibi, .sink = true, .token_chunk = 32, .head_group = 2};
 
 constexpr decoder_shape at_once(decoder_shape s) {
     s.token_chunk = 0, s.head_group = 0;
-    return s;
-}
-constexpr decoder_shape on_two_streams(decoder_shape s) {
-    s.residual = residual_kind::two_streams;
     return s;
 }
 template <decoder_shape Shape>
@@ -113,15 +112,17 @@ void groups_are_all_heads() {
 
 }  // namespace
 
-TEST_CASE("attention_group: groups of one key/value head are all heads at once: rotation, QK-norm, biases, dropout everywhere") {
-    groups_are_all_heads<rotated>();
+TEST_CASE("attention_group: groups of one key/value head are all heads at once: QK-norm, biases, sinks, dropout everywhere") {
+    groups_are_all_heads<optioned>();
 }
 TEST_CASE("attention_group: groups of two key/value heads are all heads at once: ALiBi, sinks, LayerNorm") { groups_are_all_heads<sloped>(); }
-TEST_CASE("attention_group: the same on two streams") { groups_are_all_heads<on_two_streams(rotated)>(); }
+TEST_CASE("attention_group: groups of one key/value head are all heads at once: two streams, queries and keys rotated where they lie") {
+    groups_are_all_heads<paired>();
+}
 
 TEST_CASE("attention_group: in passing there is one group, and a chunk of what is made token by token") {
-    constexpr decoder_shape wide{.layers = 1, .width = 64, .heads = 8, .key_value_heads = 4, .residual = residual_kind::two_streams, .token_chunk = 10,
-                                 .head_group = 1};
+    constexpr decoder_shape wide{.layers = 1, .width = 64, .heads = 8, .key_value_heads = 4, .residual = residual_kind::two_streams,
+                                 .token_chunk = 10, .head_group = 1};
     using one = attention_layer<model_of<wide, fixed_residual<uniform_precision<float>>>, pattern_of<causal>>;
     constexpr index tokens = 100, group = 8 * (2 + 2), saved = 4 * tokens * (1 + group + 8 * 2 + 2);
     static_assert(one::groups == 4 && one::group::projected == group && one::group::heads == 2);

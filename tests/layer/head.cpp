@@ -13,7 +13,8 @@ namespace layers {
 namespace {
 
 constexpr index tokens = 23, width = 6, vocabulary = 11;
-constexpr decoder_shape shape{.layers = 1, .width = width, .heads = 1, .vocabulary = vocabulary, .context = tokens, .label_smoothing = 0.1, .loss_chunk = 4, .token_chunk = 9};
+constexpr decoder_shape shape{.layers = 1, .width = width, .heads = 1, .vocabulary = vocabulary, .context = tokens, .label_smoothing = 0.1,
+                              .loss_chunk = 4, .token_chunk = 9};
 using model = model_of<shape, uniform_precision<double>>;
 using head = head_layer<model>;
 

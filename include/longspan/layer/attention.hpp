@@ -33,7 +33,8 @@ struct attention_layer : attention_group<Model, Pattern> {
     }
     template <class Backend>
     [[nodiscard]] static constexpr layout backward_scratch(index tokens) {
-        return together("", layout_of<precision, typename tables::normed_gradient_sum_table>("", tokens), one::template backward_scratch<Backend>(tokens));
+        return together("", layout_of<precision, typename tables::normed_gradient_sum_table>("", tokens),
+                        one::template backward_scratch<Backend>(tokens));
     }
     /// Of `add` and of `reverse`, which keep no more than one group at a time.
     [[nodiscard]] static constexpr layout add_scratch(index tokens) {

@@ -112,7 +112,8 @@ private:
         share(Context& c, index number, weights w) : held_(*c.memory, group::projected), all_(w) {
             if constexpr (tables::apart) {
                 tables::for_each_part(number, [&](index from, index to, index rows) {
-                    c.ops.copy(w.template get<"qkv.weight">().row_range(from, rows), held_.template get<"qkv.weight of a group">().row_range(to, rows));
+                    c.ops.copy(w.template get<"qkv.weight">().row_range(from, rows),
+                               held_.template get<"qkv.weight of a group">().row_range(to, rows));
                     if constexpr (shape.bias) {
                         c.ops.copy(w.template get<"qkv.bias">().column_range(from, rows),
                                    matrix_view(held_.template get<"qkv.bias of a group">().data + to, index{1}, rows));
@@ -200,7 +201,8 @@ private:
             for_chunks(c, [&](index begin, index count) {
                 const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, begin, dy.row_range(begin, count),
                                                        thinned.template get<"d branch">().row_range(0, count));
-                c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">().row_range(begin, count), columns_of(g, number));
+                c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">().row_range(begin, count),
+                                                             columns_of(g, number));
                 if constexpr (shape.bias) {
                     if (number == 0) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
                 }
@@ -253,7 +255,8 @@ private:
         if constexpr (shape.qk_norm) {
             const auto qk = scratch.template get<"rotated">();
             const auto norm_heads = [&](index from, index columns, const auto* weight, auto rstd) {
-                c.ops.template head_norm<shape.head()>(raw.column_range(from, columns), weight, shape.norm_epsilon, qk.column_range(from, columns), rstd.data);
+                c.ops.template head_norm<shape.head()>(raw.column_range(from, columns), weight, shape.norm_epsilon, qk.column_range(from, columns),
+                                                       rstd.data);
             };
             norm_heads(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">());
             norm_heads(group::query_width, group::key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">());
@@ -271,7 +274,8 @@ private:
         if constexpr (shape.qk_norm) {
             const auto back = [&](index from, index columns, const auto* weight, auto rstd, auto* d_weight) {
                 const auto d = d_qkv.column_range(from, columns);
-                c.ops.template head_norm_backward<shape.head()>(d, kept.template get<"qkv">().column_range(from, columns), weight, rstd.data, d, d_weight);
+                c.ops.template head_norm_backward<shape.head()>(d, kept.template get<"qkv">().column_range(from, columns), weight, rstd.data, d,
+                                                                d_weight);
             };
             back(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">(),
                  g.template get<"query_norm.weight">().data);
