@@ -49,6 +49,14 @@ void lookup(const measure::memory_bound& report, index tokens, index vocabulary)
         cuda::embedding_backward<Width>(stream, matrix_view<const bf16>(x.data(), tokens, Width), d_ids.data(), d_order.data(),
                                         matrix_view(gradient.data(), vocabulary, Width), workspace.data());
     });
+    // A variant that is not taken: pieces as long as one wave of thread blocks needs, up to 384 tokens. Seven blocks of 128 threads are on
+    // a multiprocessor at once, of 132.
+    const index blocks = Width / 8 / cuda::detail::even_share(Width / 8, 128), share = round_up(ceil_div(tokens * blocks, 7 * 132), 8);
+    report.case_of("embedding_backward, one wave" + of, 8 * t + 2 * c * t + 8 * c * rows, [&] {
+        cuda::detail::embedding_sums<Width, 384, bf16>(stream, matrix_view<const bf16>(x.data(), tokens, Width), d_ids.data(), d_order.data(),
+                                                       share < 128 ? 128 : share < 384 ? share : 384, matrix_view(gradient.data(), vocabulary, Width),
+                                                       workspace.data());
+    });
 }
 
 template <index Width>

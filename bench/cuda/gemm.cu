@@ -99,6 +99,24 @@ int main() {
     constexpr layer layers[] = {{"A qkv", 65536, 768, 2304},   {"A output", 65536, 768, 768},    {"A gate + up", 65536, 768, 4096},
                                 {"A down", 65536, 2048, 768},  {"B qkv", 16384, 2048, 6144},     {"B gate + up", 16384, 2048, 11008},
                                 {"B down", 16384, 5504, 2048}, {"GPT-2 up", 65536, 768, 3072},   {"GPT-2 down", 65536, 3072, 768}};
+    // dw += and db += of GPT-2's wide products: the sum over dy in the product's epilogue, or by a kernel of its own.
+    const auto parameter_gradients = [&](const layer& of, longspan::index t) {
+        const matrix_view<bf16> x{a.data, t, of.in}, dy{b.data, t, of.out};
+        const matrix_view<float> to{dw.data, of.out, of.in};
+        float* const db = dw.data + of.out * of.in;
+        const double flops = 2.0 * static_cast<double>(t) * static_cast<double>(of.in) * static_cast<double>(of.out);
+        const std::string name = std::string(of.name) + ", " + std::to_string(t) + " tokens, weight and bias gradient";
+        time(name + " apart", flops, 0, 0, [&] {
+            cuda::linear_parameter_gradients<void, false>(stream, blas, dy, x, to, db, scratch.data, cuda::accumulate::yes);
+        });
+        try {
+            time(name + " in one", flops, 0, 0, [&] {
+                cuda::linear_parameter_gradients<void, true>(stream, blas, dy, x, to, db, scratch.data, cuda::accumulate::yes);
+            });
+        } catch (const cuda::device_error& refused) {
+            std::printf("{\"name\": \"%s in one\", \"refused\": \"%s\"}\n", name.c_str(), refused.name.c_str());
+        }
+    };
     for (const layer& l : layers) {
         const matrix_view<bf16> x{a.data, l.t, l.in}, y{b.data, l.t, l.out}, weight{w.data, l.out, l.in}, residual{c.data, l.t, l.out};
         const double flops = 2.0 * static_cast<double>(l.t) * static_cast<double>(l.in) * static_cast<double>(l.out);
@@ -113,6 +131,8 @@ int main() {
         });
         time(name + ", bias gradient", 0, 2.0 * static_cast<double>(l.t) * static_cast<double>(l.out), copy_rate,
              [&] { cuda::linear_bias_gradient(stream, y, dw.data, scratch.data, cuda::accumulate::yes); });
+        for (const auto t : {longspan::index{4096}, longspan::index{16384}, l.t})
+            if (name.starts_with("GPT-2")) parameter_gradients(l, t);
         if (name != "GPT-2 up") continue;
         const matrix_view<bf16> pre{d.data, l.t, l.out};
         time(name + ", forward with a bias and GELU", flops, 0, 0,

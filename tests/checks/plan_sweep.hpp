@@ -17,6 +17,9 @@
 #include <vector>
 
 #include <longspan/longspan.hpp>
+#ifdef __CUDACC__
+#include <longspan/cuda/trainer.cuh>
+#endif
 
 namespace sweep {
 
@@ -29,20 +32,47 @@ inline constexpr auto map = block_map_of<4, 16>([](index q, index k) { return q 
 /// Bytes that a trainer may take.
 inline bytes room_now = 0;
 
+inline bytes within_room(bytes size) {
+    expects<out_of_memory>(size <= room_now, [&] { return "the plan needs " + std::to_string(size) + " bytes"; });
+    return size;
+}
+
+#ifndef __CUDACC__
+
 /// The host, when it knows how much room there is, as a GPU does. Where regions are not rounded up to whole cache lines, single bytes show.
-template <bytes Alignment>
-struct bounded_host : host::cpu {
-    static constexpr bytes alignment = Alignment;
+template <class Config>
+struct backend_of : host::cpu {
+    static constexpr bytes alignment = Config::alignment;
     struct runtime : host::runtime {
         explicit runtime(bytes size, bytes batch = 0, bytes pinned = 0) : host::runtime(within_room(size), batch, pinned) {}
-        static bytes within_room(bytes size) {
-            expects<out_of_memory>(size <= room_now, [&] { return "the plan needs " + std::to_string(size) + " bytes"; });
-            return size;
-        }
     };
 };
+/// Regions hold a byte of a quiet NaN when they are taken, and again when they are given back.
+inline void poison(void*, const char*, std::span<std::byte> region) { std::memset(region.data(), 0xff, region.size()); }
+inline constexpr std::size_t steps = 2;
+inline bool can_run() { return true; }
+
+#else
+
+/// A GPU of so much room.
 template <class Config>
-using host_of = bounded_host<Config::alignment>;
+struct backend_of : cuda::device {
+    struct runtime : cuda::device::runtime {
+        explicit runtime(bytes size, bytes batch = 0, bytes pinned = 0) : cuda::device::runtime(within_room(size), batch, pinned) {}
+    };
+};
+/// The same in the order of the device's work, recorded and replayed with it; pinned regions too.
+inline void poison(void* on, const char*, std::span<std::byte> region) {
+    if (region.empty()) return;
+    cuda::check(cudaMemsetAsync(region.data(), 0xff, region.size(), static_cast<cuda::device::runtime*>(on)->stream()), "poison");
+}
+inline constexpr std::size_t steps = 3;  // the first does its work, the second is recorded, the third is replayed
+inline bool can_run() {
+    int devices = 0;
+    return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
+}
+
+#endif
 
 /// What went wrong with the config at hand.
 inline std::string wrong;
@@ -52,9 +82,6 @@ inline void expect(bool holds, const std::string& sentence) {
 inline void expect_bytes(const char* what, bytes measured, bytes planned) {
     expect(measured == planned, what + (": planned " + std::to_string(planned) + ", measured " + std::to_string(measured)));
 }
-
-/// Regions hold a byte of a quiet NaN when they are taken, and again when they are given back.
-inline void poison(void*, const char*, std::span<std::byte> region) { std::memset(region.data(), 0xff, region.size()); }
 
 /// Documents without an end, so that every token has a target.
 struct endless {
@@ -129,12 +156,12 @@ inline void check_rest(arena& memory, bytes planned) {
     expect(memory.in_order(), "regions were given back in another order");
 }
 
-/// Two steps and an evaluation in exactly the plan's bytes; nothing in a byte less.
+/// Some steps and an evaluation in exactly the plan's bytes; nothing in a byte less.
 template <class Config>
 void runs_as_planned() {
-    constexpr auto planned = plan<Config, host_of<Config>>;
+    constexpr auto planned = plan<Config, backend_of<Config>>;
     constexpr bytes peak = planned.peak();
-    using trainer_type = trainer<Config, host_of<Config>>;
+    using trainer_type = trainer<Config, backend_of<Config>>;
     bool refused = false;
     room_now = peak - 1;
     try {
@@ -149,18 +176,18 @@ void runs_as_planned() {
     expect_bytes("the arena", t.memory().capacity(), peak);
     expect_bytes("the pinned arena", t.pinned().capacity(), planned.pinned);
     check_rest(t.memory(), planned.parameters);
-    t.memory().observe({nullptr, poison, poison});
-    t.pinned().observe({nullptr, poison, poison});
+    t.memory().observe({&t.runtime(), poison, poison});
+    t.pinned().observe({&t.runtime(), poison, poison});
     if (t.state().scale.dynamic) t.state().scale.value = 1;
     stack_arguments<attention_of<Config>> values{};
     std::apply([](auto&... of_pattern) { (choose_values(of_pattern), ...); }, values);
     t.set_arguments(values);
 
-    const std::vector<token_batch> batches = some_batches<Config>(2 * Config::batch.micro_batches);
+    const std::size_t each = Config::batch.micro_batches;
+    const std::vector<token_batch> batches = some_batches<Config>(static_cast<index>(steps * each));
     const std::span<const token_batch> all(batches);
-    expect(all.size() == 2 * std::size_t{Config::batch.micro_batches}, "too few batches");
-    check_step(t.step(all.first(all.size() / 2)), peak, planned.pinned);
-    check_step(t.step(all.last(all.size() / 2)), peak, planned.pinned);
+    expect(all.size() == steps * each, "too few batches");
+    for (std::size_t begin = 0; begin < all.size(); begin += each) check_step(t.step(all.subspan(begin, each)), peak, planned.pinned);
     expect(std::isfinite(t.evaluate(all.front())), "an evaluation that is not finite");
     check_rest(t.memory(), planned.parameters);
     check_rest(t.pinned(), 0);
@@ -169,14 +196,14 @@ void runs_as_planned() {
 /// What a step of Config takes at any budget.
 template <class Config>
 constexpr bytes takes(index tokens) {
-    return detail::peak_at<Config, host_of<Config>>(tokens, &checkpoint_of<Config>::plan);
+    return detail::peak_at<Config, backend_of<Config>>(tokens, &checkpoint_of<Config>::plan);
 }
 
 /// The budget found fits, and the next does not.
 template <class Config>
 void finds_budgets(bytes room) {
     const index step = Config::batch.fills == filling::padded ? Config::shape.context : 1;
-    const index found = longest_within<Config, host_of<Config>>(room), within = budget_within<Config, host_of<Config>>(room);
+    const index found = longest_within<Config, backend_of<Config>>(room), within = budget_within<Config, backend_of<Config>>(room);
     const std::string in_room = " in " + std::to_string(room) + " bytes";
     expect(found % step == 0 && (found == 0 || takes<Config>(found) <= room), "longest_within says " + std::to_string(found) + in_room);
     expect(takes<Config>(found + step) > room, "longest_within says no more than " + std::to_string(found) + in_room);
@@ -188,14 +215,14 @@ template <class Config>
 void fits_as_said() {
     constexpr bytes whole = takes<Config>(Config::batch.budget), least = takes<Config>(Config::shape.context);
     constexpr bytes room = least + static_cast<bytes>(Config::room_share * static_cast<double>(whole - least));
-    expect_bytes("the layout", whole, plan<Config, host_of<Config>>.peak());
+    expect_bytes("the layout", whole, plan<Config, backend_of<Config>>.peak());
     for (const bytes any : {bytes{0}, least - 1, least, room, whole - 1, whole, whole + 1, 3 * whole}) finds_budgets<Config>(any);
     constexpr index step = update_of<Config>::in_buckets ? 0 : Config::batch.budget * Config::batch.micro_batches;
-    using chosen = fit<Config, host_of<Config>, room, step,
-                       budgets<Config::batch.budget, longest<Config, host_of<Config>, room>, Config::shape.context>, Config::choices>;
+    using chosen = fit<Config, backend_of<Config>, room, step,
+                       budgets<Config::batch.budget, longest<Config, backend_of<Config>, room>, Config::shape.context>, Config::choices>;
     expect(chosen::chosen.peak <= room, "fit chose " + std::to_string(chosen::chosen.peak) + " bytes in " + std::to_string(room));
-    expect_bytes("fit", plan<chosen, host_of<chosen>>.peak(), chosen::chosen.peak);
-    expect_bytes("fit's pinned memory", plan<chosen, host_of<chosen>>.pinned, chosen::chosen.pinned);
+    expect_bytes("fit", plan<chosen, backend_of<chosen>>.peak(), chosen::chosen.peak);
+    expect_bytes("fit's pinned memory", plan<chosen, backend_of<chosen>>.pinned, chosen::chosen.pinned);
     runs_as_planned<chosen>();
 }
 

@@ -7,10 +7,13 @@
 #include <cstddef>
 #include <vector>
 
+#include <longspan/core/bad_ids.hpp>
 #include <longspan/core/piece.hpp>
 #include <longspan/cuda/activation.cuh>
 #include <longspan/cuda/dropout.cuh>
+#include <longspan/cuda/fixed_stream.cuh>
 #include <longspan/cuda/gemm.cuh>
+#include <longspan/cuda/head_norm_rotary.cuh>
 #include <longspan/cuda/loss.cuh>
 #include <longspan/cuda/norm.cuh>
 #include <longspan/cuda/residual.cuh>
@@ -136,6 +139,27 @@ TEST_CASE("cuda rows beyond 2^31 elements: rotary") {
     }
 }
 
+TEST_CASE("cuda rows beyond 2^31 elements: norms of heads that are turned") {
+    constexpr index head = 64, queries = 48 * head, keys = width - queries;
+    agrees([](matrices& m) {
+        const auto table = m.s1.view(m.rows, statistics), rstd = m.s2.view(m.rows, statistics);
+        const auto cosines = table.column_range(0, head / 2), sines = table.column_range(head / 2, head / 2);
+        cuda::rotary_table<head>(m.stream, m.table(), 10000.0, cosines, sines);
+        const bf16* const w = m.w.data();
+        const auto heads = [&](index begin, index columns) {
+            return normed_heads{m.in_a().column_range(begin, columns), w, m.out_z().column_range(begin, columns),
+                                rstd.column_range(begin / head, columns / head)};
+        };
+        const auto gradients = [&](index begin, index columns) {
+            return normed_heads_gradient{m.in_b().column_range(begin, columns), m.in_a().column_range(begin, columns), w,
+                                         rstd.column_range(begin / head, columns / head), m.out_y().column_range(begin, columns),
+                                         m.g.data() + begin};
+        };
+        cuda::head_norm_rotary<head>(m.stream, heads(0, queries), heads(queries, keys), epsilon, cosines, sines);
+        cuda::head_norm_rotary_backward<head>(m.stream, gradients(0, queries), gradients(queries, keys), cosines, sines, m.workspace.data());
+    });
+}
+
 TEST_CASE("cuda rows beyond 2^31 elements: a rotary table") {
     if (!roomy()) return;
     constexpr index half = 128, tokens = (index{1} << 31) / half + few;
@@ -159,6 +183,65 @@ TEST_CASE("cuda rows beyond 2^31 elements: branches and dropout") {
     const branch_drop drop{dropout_rate(0.25), {}};
     agrees([&](matrices& m) { cuda::residual_backward<width>(m.stream, m.in_a(), m.out_y(), m.table(), drop, site); });
     agrees([&](matrices& m) { cuda::dropout<width>(m.stream, m.in_a(), m.out_y(), m.table(), dropout_rate(0.25), site); });
+}
+
+TEST_CASE("cuda rows beyond 2^31 elements: streams in fixed point") {
+    if (!roomy()) return;
+    struct result {
+        std::vector<fixed32> begun, added, taken, sums, back;
+        index noted;
+    };
+    // In place, and a branch makes room for the second stream: 16 GiB at a time.
+    const auto made = [](index rows) {
+        const branch_drop drop{dropout_rate(0.25), {}};
+        const std::size_t size = static_cast<std::size_t>(rows * width);
+        const cuda_test::own_stream stream;
+        const device_array<piece> pieces(std::vector<piece>{{5, 0, 0}, {6, 3, rows - few}});
+        const piece_table table{{pieces.data(), 2}, rows};
+        device_array<index> note(std::vector<index>{bad_ids::none});
+        device_array<fixed32> x(size);
+        const auto tail = [&] {
+            stream.wait();
+            std::vector<fixed32> values(static_cast<std::size_t>(few * width));
+            cuda::check(cudaMemcpy(values.data(), x.data() + (rows - few) * width, values.size() * sizeof(fixed32), cudaMemcpyDeviceToHost), "test");
+            return values;
+        };
+        result of;
+        {
+            device_array<bf16> branch(size);
+            branch.zero();
+            auto values = random_values<bf16>(static_cast<std::size_t>(few * width), 8);
+            values[width + 7] = bf16(1e9f);  // of the second of the few rows: leaves the range, is noted
+            cuda::check(cudaMemcpy(branch.data() + (rows - few) * width, values.data(), values.size() * sizeof(bf16), cudaMemcpyHostToDevice), "test");
+            const auto b = branch.constants(rows, width);
+            cuda::start_stream<width>(stream, b, x.view(rows, width), note.data());
+            of.begun = tail();
+            cuda::add_branch<width>(stream, x.constants(rows, width), b, x.view(rows, width), table, drop, site, nullptr);
+            of.added = tail();
+            cuda::take_branch<width>(stream, x.constants(rows, width), b, x.view(rows, width), table, drop, site, nullptr);
+            of.taken = tail();
+        }
+        device_array<fixed32> other(size);
+        cuda::check(cudaMemcpyAsync(other.data(), x.data(), size * sizeof(fixed32), cudaMemcpyDeviceToDevice, cuda::stream_ref(stream)), "test");
+        cuda::add_stream<width>(stream, x.view(rows, width), other.constants(rows, width));
+        of.sums = tail();
+        cuda::take_stream<width>(stream, x.view(rows, width), other.constants(rows, width));
+        of.back = tail();
+        of.noted = note.get()[0] - (rows - few);
+        return of;
+    };
+    const result far = made(tall), near = made(few);
+    CHECK(near.noted == 1);
+    CHECK(far.noted == 1);
+    CHECK(!same_bits(near.begun, near.added));
+    CHECK(!same_bits(near.begun, near.sums));
+    CHECK(same_bits(near.begun, near.taken));
+    CHECK(same_bits(near.begun, near.back));
+    CHECK(same_bits(far.begun, near.begun));
+    CHECK(same_bits(far.added, near.added));
+    CHECK(same_bits(far.taken, near.taken));
+    CHECK(same_bits(far.sums, near.sums));
+    CHECK(same_bits(far.back, near.back));
 }
 
 TEST_CASE("cuda rows beyond 2^31 elements: products") {

@@ -43,6 +43,7 @@ void like_the_host(index rows, const branch_drop& drop, unsigned seed, bool spoi
     const auto view = [&](auto& v, index stride) { return matrix_view(v.data(), rows, Width, stride); };
     host::add_branch(view(x, x_stride), view(b, b_stride), view(y, y_stride), pieces.on_host(), drop, site, &expected_bad);
     CHECK((expected_bad != bad_ids::none) == spoilt);
+    host::take_branch(view(y, y_stride), view(b, b_stride), view(back, x_stride), pieces.on_host(), drop, site, nullptr);
 
     const cuda::random_origin origin(site);
     const device_array<fixed32> dx(x);
@@ -59,14 +60,17 @@ void like_the_host(index rows, const branch_drop& drop, unsigned seed, bool spoi
                              pieces.on_device(), drop, origin, nullptr);
     const auto ours = dy.get(), came_back = d_back.get();
     CHECK(note.get()[0] == expected_bad);
-    index wrong = 0, lost = 0;
+    index wrong = 0, wrong_back = 0, lost = 0;
     for (index r = 0; r < rows; ++r)
         for (index c = 0; c < Width; ++c) {
             wrong += !(ours[static_cast<std::size_t>(r * y_stride + c)] == y[static_cast<std::size_t>(r * y_stride + c)]);
-            lost += !(came_back[static_cast<std::size_t>(r * x_stride + c)] == x[static_cast<std::size_t>(r * x_stride + c)]);
+            const auto at = static_cast<std::size_t>(r * x_stride + c);
+            wrong_back += !(came_back[at] == back[at]);
+            lost += !(came_back[at] == x[at]);
         }
     CHECK(wrong == 0);
-    CHECK((lost == 0) == !spoilt);  // what did not fit was not added
+    CHECK(wrong_back == 0);
+    if (!spoilt) CHECK(lost == 0);  // what does not fit is not added, and then taken off all the same
 }
 
 template <index Width, class B>

@@ -95,6 +95,19 @@ struct shape {
 constexpr shape shapes[] = {{1, 8, 8, 0},      {1, 64, 200, 8},   {127, 64, 136, 0}, {128, 128, 128, 0},
                             {129, 256, 384, 8}, {259, 65, 33, 0},  {37, 3, 1, 5},     {515, 192, 72, 64}};
 
+/// Both gradients at once, `db` twice what was there before: the sums are of all tokens, twice.
+template <bool InEpilogue, class Operand, class T>
+void check_parameter_gradients(bench& on, matrix<T>& dy, matrix<T>& x, const std::vector<double>& dw_sums, const std::vector<double>& twice_db_sums) {
+    matrix<float> dw(dy.columns, x.columns, x.columns, 1);
+    device_array<float> db(static_cast<std::size_t>(dy.columns));
+    for (const auto add : {accumulate::no, accumulate::yes})
+        cuda::linear_parameter_gradients<Operand, InEpilogue>(on.stream, on.blas, dy.view(), x.view(), dw.view(), db.data(), on.workspace(), add);
+    std::vector<double> twice = dw_sums;
+    for (double& z : twice) z *= 2;
+    CHECK(relative_error(dw.result(), twice) <= rounding_error<float>(twice, dy.rows));
+    CHECK(relative_error(doubles(db.get()), twice_db_sums) <= rounding_error<float>(twice_db_sums, dy.rows));
+}
+
 /// Every product of the header in one pair of formats, each element against sums in double.
 template <class Operand, class T, class Y>
 void check_products(bench& on, const shape& s, double slack) {
@@ -177,6 +190,7 @@ void check_products(bench& on, const shape& s, double slack) {
     linear_bias_gradient(on.stream, dy.view(), db.data(), on.workspace(), accumulate::yes);
     for (double& z : bias_sums) z *= 2;
     close("db +=", doubles(db.get()), bias_sums, rounding_error<float>(bias_sums, s.t));
+    check_parameter_gradients<false, Operand>(on, dy, x, sums, bias_sums);
 }
 
 }  // namespace
@@ -188,6 +202,28 @@ TEST_CASE("products of every format, odd shapes and strided views, against doubl
         check_products<void, bf16, float>(on, s, 1);
         check_products<void, fp16, fp16>(on, s, 1);
         check_products<void, float, float>(on, s, 1);
+    }
+}
+
+TEST_CASE("a bias' gradient by the product for its weight's, where the library has such a kernel") {
+    bench on;
+    const index t = 512, in = 192, out = 320;
+    matrix<bf16> x(t, in, in, 1), dy(t, out, out, 2);
+    std::vector<double> sums, twice_bias;
+    for (index o = 0; o < out; ++o) {
+        double bias = 0;
+        for (index i = 0; i < in; ++i) {
+            double weight = 0;
+            for (index r = 0; r < t; ++r) weight += dy(r, o) * x(r, i);
+            sums.push_back(weight);
+        }
+        for (index r = 0; r < t; ++r) bias += dy(r, o);
+        twice_bias.push_back(2 * bias);
+    }
+    try {
+        check_parameter_gradients<true, void>(on, dy, x, sums, twice_bias);
+    } catch (const cuda::device_error& refused) {
+        MESSAGE("skipped: ", refused.what());
     }
 }
 

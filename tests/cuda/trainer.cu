@@ -15,6 +15,7 @@
 
 #include "models.hpp"
 #include "support.cuh"
+#include "train/kept_by.hpp"
 
 namespace models {
 namespace {
@@ -33,20 +34,6 @@ std::vector<T> home(Trainer& t, std::span<T> run) {
 template <class Trainer>
 std::vector<double> gradients_of(Trainer& t) {
     return cuda_test::doubles(home(t, t.store().gradients()));
-}
-/// Everything that a step may change, bit by bit.
-template <class Trainer>
-std::vector<std::byte> kept_by(Trainer& t) {
-    std::vector<std::byte> all;
-    const auto take = [&](const auto& values) {
-        const auto raw = std::as_bytes(std::span(values));
-        all.insert(all.end(), raw.begin(), raw.end());
-    };
-    take(home(t, t.store().weights()));
-    take(home(t, t.store().masters()));
-    take(home(t, t.store().first_moments()));
-    take(home(t, t.store().second_moments()));
-    return all;
 }
 /// The same parameters in another precision.
 template <class From, class To>

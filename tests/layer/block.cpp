@@ -15,6 +15,7 @@
 #include <longspan/pattern/strip.hpp>
 
 #include "../host/buffers.hpp"
+#include "../sanitized.hpp"
 #include "bench.hpp"
 
 namespace layers {
@@ -87,9 +88,9 @@ void sweep(std::uint64_t seed) {
             worst = std::max(worst, std::abs(derivative(f) - expected) / std::abs(expected));
         };
         const std::vector<double> along_x = direction_for(g.x, random);
-        check(dot(along_x, g.x), [&](double step) { return block.forward(moved(x, along_x, step), bucket, weight); });
+        if (!test::sanitized || round % 2 == 0) check(dot(along_x, g.x), [&](double step) { return block.forward(moved(x, along_x, step), bucket, weight); });
         const std::vector<double> along = direction_for(g.bucket, random);
-        check(dot(along, g.bucket), [&](double step) { return block.forward(x, moved(bucket, along, step), weight); });
+        if (!test::sanitized || round % 2 == 1) check(dot(along, g.bucket), [&](double step) { return block.forward(x, moved(bucket, along, step), weight); });
     }
     CHECK(worst < 1e-6);
     CHECK(bits_differ == 0);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../sanitized.hpp"
 #include "configs.hpp"
 
 namespace models {
@@ -29,7 +30,9 @@ void check_gradients(std::uint64_t data_seed) {
     t.accumulate_gradients(batch);
     const auto sums = t.store().gradients();
     const std::vector<double> gradient(sums.begin(), sums.end());
+    index tensors = 0;
     layout_type::for_each([&](const std::string& name, const parameter& p, index offset) {
+        if (test::sanitized && tensors++ % 4 != 0) return;
         const auto element = [&](index i) { return static_cast<std::size_t>(offset + i); };
         double norm = 0;
         for (index i = 0; i < p.size(); ++i) norm += gradient[element(i)] * gradient[element(i)];

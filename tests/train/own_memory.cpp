@@ -24,7 +24,7 @@ struct apart : host::cpu {
 
     class runtime : public host::runtime {
     public:
-        explicit runtime(bytes size, bytes batch) : host::runtime(size), most_(batch) {}
+        explicit runtime(bytes size, bytes batch, bytes pinned) : host::runtime(size, batch, pinned), most_(batch) {}
         void next_batch() { staged_ = 0, places_.clear(); }
         template <class T>
         const T* stage(std::span<const T> from, T* room) {

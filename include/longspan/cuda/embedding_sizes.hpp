@@ -9,11 +9,14 @@
 
 namespace longspan::cuda {
 
+/// Tokens of a piece of the longest batches.
+inline constexpr int longest_embedding_piece = 128;
+
 /// Tokens, in the order of their ids, that one CTA adds up; runs of one id are cut there. Follows from the number of tokens alone, as
 /// the bits of a sum do: short enough that a batch fills a GPU, long enough that partial rows are few.
 [[nodiscard]] constexpr index embedding_piece(index tokens) {
     const index piece = round_up(ceil_div(tokens, 512), 32);
-    return piece < 32 ? 32 : piece < 128 ? piece : 128;
+    return piece < 32 ? 32 : piece < longest_embedding_piece ? piece : longest_embedding_piece;
 }
 [[nodiscard]] constexpr index embedding_pieces(index tokens) { return ceil_div(tokens, embedding_piece(tokens)); }
 

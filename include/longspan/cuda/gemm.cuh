@@ -118,7 +118,14 @@ void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy,
 template <product_storage DY>
 void linear_bias_gradient(stream_ref stream, matrix_view<DY> dy, float* db, std::byte* workspace, accumulate add = accumulate::no);
 
+/// Both gradients of a layer's parameters. With `InEpilogue` db comes out of the product for dw, which reads dy anyway, in an order that
+/// is the chosen kernel's; else it is linear_bias_gradient's.
+template <class Operand = void, bool InEpilogue = bias_gradient_in_epilogue, product_storage DY, product_storage X, product_storage DW>
+    requires product_operand<Operand, DY>
+void linear_parameter_gradients(stream_ref stream, cublas& blas, matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, float* db,
+                                std::byte* workspace, accumulate add = accumulate::no);
+
 }  // namespace longspan::cuda
 
-#include <longspan/cuda/detail/bias_gradient.cuh>
 #include <longspan/cuda/detail/gemm.cuh>
+#include <longspan/cuda/detail/bias_gradient.cuh>

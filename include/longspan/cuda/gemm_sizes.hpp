@@ -23,4 +23,8 @@ inline constexpr index bias_gradient_parts = 128;
 /// Bytes of scratch of linear_bias_gradient: a partial sum of each column per part.
 [[nodiscard]] constexpr bytes bias_gradient_workspace(index columns) { return bias_gradient_parts * columns * bytes{sizeof(float)}; }
 
+/// Whether a bias' gradient is summed by the product for its weight's, or by a kernel of its own, which reads dy once more. What measures
+/// faster in `bench_cuda_gemm` ("weight and bias gradient") belongs here; the first has not been measured yet.
+inline constexpr bool bias_gradient_in_epilogue = false;
+
 }  // namespace longspan::cuda

@@ -20,6 +20,7 @@
 #include <longspan/cuda/fill.cuh>
 #include <longspan/cuda/fixed_stream.cuh>
 #include <longspan/cuda/gemm.cuh>
+#include <longspan/cuda/head_norm_rotary.cuh>
 #include <longspan/cuda/hopper/attention.cuh>
 #include <longspan/cuda/loss.cuh>
 #include <longspan/cuda/narrow_adamw.cuh>
@@ -88,6 +89,10 @@ public:
     void linear_bias_gradient(matrix_view<DY> dy, DB* db) const {
         cuda::linear_bias_gradient(stream_, dy, db, workspace_, accumulate::yes);
     }
+    template <class Model, class DY, class X, class DW, class DB>
+    void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) const {
+        cuda::linear_parameter_gradients<rounding<Model>>(stream_, blas(), dy, x, dw, db, workspace_, accumulate::yes);
+    }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------
     template <index Width, class X, class W, class Y, class S>
@@ -113,6 +118,15 @@ public:
     template <index Head, class DY, class X, class W, class S, class DX, class DW>
     void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) const {
         cuda::head_norm_backward<Head>(stream_, dy, x, w, rstd, dx, dw, workspace_);
+    }
+    /// Of queries and keys (core/normed_heads.hpp).
+    template <index Head, class Queries, class Keys, class S>
+    void head_norm_rotary(const Queries& queries, const Keys& keys, double epsilon, matrix_view<S> cosines, matrix_view<S> sines) const {
+        cuda::head_norm_rotary<Head>(stream_, queries, keys, epsilon, cosines, sines);
+    }
+    template <index Head, class Queries, class Keys, class S>
+    void head_norm_rotary_backward(const Queries& queries, const Keys& keys, matrix_view<S> cosines, matrix_view<S> sines) const {
+        cuda::head_norm_rotary_backward<Head>(stream_, queries, keys, cosines, sines, workspace_);
     }
 
     // --- activations ------------------------------------------------------------------------------------------------------------

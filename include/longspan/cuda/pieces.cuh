@@ -41,8 +41,9 @@ namespace detail {
 /// Throws bad_argument unless the pieces are there and made for `rows` tokens. What they hold is on the device, and not looked at.
 inline void expect_table(const char* op, const piece_rows& pieces, index rows) {
     expects(pieces.count == rows && pieces.valid(), [&] {
-        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got pieces of " + std::to_string(pieces.of.tokens) +
-               " tokens, of them " + std::to_string(pieces.count) + " from " + std::to_string(pieces.first) + " on";
+        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got pieces of " + std::to_string(pieces.of.tokens) + " tokens" +
+               (pieces.count == pieces.of.tokens ? ""
+                                                 : ", of them " + std::to_string(pieces.count) + " from " + std::to_string(pieces.first) + " on");
     });
     if (rows > 0) expect_pointer(op, "pieces", pieces.of.pieces.empty() ? nullptr : pieces.of.pieces.data(), alignof(piece));
 }

@@ -20,6 +20,7 @@
 #include <longspan/host/embedding.hpp>
 #include <longspan/host/fixed_stream.hpp>
 #include <longspan/host/gemm.hpp>
+#include <longspan/host/head_norm_rotary.hpp>
 #include <longspan/host/loss.hpp>
 #include <longspan/host/narrow_adamw.hpp>
 #include <longspan/host/norm.hpp>
@@ -98,6 +99,12 @@ public:
     static void linear_bias_gradient(matrix_view<DY> dy, DB* db) {
         host::linear_bias_gradient(dy, db, accumulate::yes);
     }
+    /// Both gradients of a layer's parameters.
+    template <class Model, class DY, class X, class DW, class DB>
+    static void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) {
+        linear_weight_gradient<Model>(dy, x, dw);
+        linear_bias_gradient<Model>(dy, db);
+    }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------
     template <index Width, class X, class W, class Y, class S>
@@ -124,6 +131,15 @@ public:
     template <index Head, class DY, class X, class W, class S, class DX, class DW>
     static void head_norm_backward(matrix_view<DY> dy, matrix_view<X> x, const W* w, const S* rstd, matrix_view<DX> dx, DW* dw) {
         host::head_norm_backward(dy, x, w, Head, rstd, dx, dw);
+    }
+    /// Of queries and keys (core/normed_heads.hpp).
+    template <index Head, class Queries, class Keys, class S>
+    static void head_norm_rotary(const Queries& queries, const Keys& keys, double epsilon, matrix_view<S> cosines, matrix_view<S> sines) {
+        host::head_norm_rotary(queries, keys, Head, epsilon, cosines, sines);
+    }
+    template <index Head, class Queries, class Keys, class S>
+    static void head_norm_rotary_backward(const Queries& queries, const Keys& keys, matrix_view<S> cosines, matrix_view<S> sines) {
+        host::head_norm_rotary_backward(queries, keys, Head, cosines, sines);
     }
 
     // --- activations ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 
 #include <span>
 
+#include <longspan/core/normed_heads.hpp>
 #include <longspan/layer/attention_tables.hpp>
 #include <longspan/layer/token_chunks.hpp>
 #include <longspan/pattern/pattern.hpp>
@@ -254,13 +255,17 @@ private:
         const auto raw = kept.template get<"qkv">().column_range(0, group::turned);
         if constexpr (shape.qk_norm) {
             const auto qk = scratch.template get<"rotated">();
-            const auto norm_heads = [&](index from, index columns, const auto* weight, auto rstd) {
-                c.ops.template head_norm<shape.head()>(raw.column_range(from, columns), weight, shape.norm_epsilon, qk.column_range(from, columns),
-                                                       rstd.data);
+            const auto heads = [&](index from, index columns, const auto* weight, auto rstd) {
+                return normed_heads{raw.column_range(from, columns), weight, qk.column_range(from, columns), rstd};
             };
-            norm_heads(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">());
-            norm_heads(group::query_width, group::key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">());
-            if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(qk, c.cosines, c.sines, true);
+            const auto queries = heads(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">());
+            const auto keys = heads(group::query_width, group::key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">());
+            if constexpr (tables::rotary) {
+                c.ops.template head_norm_rotary<shape.head()>(queries, keys, shape.norm_epsilon, c.cosines, c.sines);
+            } else {
+                for (const auto& of : {queries, keys})
+                    c.ops.template head_norm<shape.head()>(of.x, of.weight, shape.norm_epsilon, of.y, of.rstd.data);
+            }
             return qk;
         } else {
             return raw;
@@ -270,17 +275,23 @@ private:
     /// Takes the gradients of rotated queries and keys, side by side in d_qkv, back to those of the projection, in place.
     template <class Context, class Kept>
     static void turn_back(Context& c, weights w, gradients g, const Kept& kept, gradient_view d_qkv) {
-        if constexpr (tables::rotary) c.ops.template rotary<shape.head()>(d_qkv.column_range(0, group::turned), c.cosines, c.sines, false);
         if constexpr (shape.qk_norm) {
-            const auto back = [&](index from, index columns, const auto* weight, auto rstd, auto* d_weight) {
+            const auto heads = [&](index from, index columns, const auto* weight, auto rstd, auto* d_weight) {
                 const auto d = d_qkv.column_range(from, columns);
-                c.ops.template head_norm_backward<shape.head()>(d, kept.template get<"qkv">().column_range(from, columns), weight, rstd.data, d,
-                                                                d_weight);
+                return normed_heads_gradient{d, kept.template get<"qkv">().column_range(from, columns), weight, rstd, d, d_weight};
             };
-            back(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">(),
-                 g.template get<"query_norm.weight">().data);
-            back(group::query_width, group::key_width, w.template get<"key_norm.weight">().data, kept.template get<"key rstd">(),
-                 g.template get<"key_norm.weight">().data);
+            const auto queries = heads(0, group::query_width, w.template get<"query_norm.weight">().data, kept.template get<"query rstd">(),
+                                       g.template get<"query_norm.weight">().data);
+            const auto keys = heads(group::query_width, group::key_width, w.template get<"key_norm.weight">().data,
+                                    kept.template get<"key rstd">(), g.template get<"key_norm.weight">().data);
+            if constexpr (tables::rotary) {
+                c.ops.template head_norm_rotary_backward<shape.head()>(queries, keys, c.cosines, c.sines);
+            } else {
+                for (const auto& of : {queries, keys})
+                    c.ops.template head_norm_backward<shape.head()>(of.dy, of.x, of.weight, of.rstd.data, of.dx, of.dweight);
+            }
+        } else if constexpr (tables::rotary) {
+            c.ops.template rotary<shape.head()>(d_qkv.column_range(0, group::turned), c.cosines, c.sines, false);
         }
     }
 };

@@ -200,20 +200,23 @@ private:
             const auto activated = scratch.template get<"activated">().row_range(0, x.rows);
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated);
             c.ops.template activate_backward<shape.mlp, hidden>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
-            c.ops.template linear_weight_gradient<Model>(d_branch, activated, g.template get<"out.weight">());
-            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
+            parameter_gradients(c, d_branch, activated, g.template get<"out.weight">(), g.template get<"out.bias">().data);
         }
         {
             const scratch_of<normed_table> scratch(*c.memory, rows);
             const auto normed = scratch.template get<"normed">().row_range(0, x.rows);
             norm::forward(c, w, x, normed, kept);
-            c.ops.template linear_weight_gradient<Model>(d_pre, normed, g.template get<"in.weight">());
-            if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_pre, g.template get<"in.bias">().data);
+            parameter_gradients(c, d_pre, normed, g.template get<"in.weight">(), g.template get<"in.bias">().data);
         }
         const scratch_of<normed_gradient_table> scratch(*c.memory, rows);
         const auto d_normed = scratch.template get<"d normed">().row_range(0, x.rows);
         c.ops.template linear_input_gradient<Model>(d_pre, w.template get<"in.weight">(), d_normed);
         norm::template backward<true>(c, w, g, x, d_normed, kept, dx);
+    }
+    template <class Context, class DY, class X, class DW, class DB>
+    static void parameter_gradients(Context& c, DY dy, X x, DW dw, DB* db) {
+        if constexpr (shape.bias) c.ops.template linear_parameter_gradients<Model>(dy, x, dw, db);
+        else c.ops.template linear_weight_gradient<Model>(dy, x, dw);
     }
 };
 

@@ -12,8 +12,9 @@
 // (what the caller says, optimizer, clip, context, batch, dropout, attention) may differ, and each difference comes back as a line.
 //
 // What config.update stores in two bytes or one is saved as it is stored; of moments in eight bits also the scales of the blocks that a
-// parameter lies in, "first_scale.blocks.0.mlp.in.weight", .... A run goes on from a snapshot with the same formats only; one of others is
-// refused like another model's.
+// parameter lies in, "first_scale.blocks.0.mlp.in.weight", .... In the same formats a run goes on to the bit. A snapshot of other formats is
+// converted as it is loaded, and the lines of the model that differ ("moments", "masters") come back with those of the run: what becomes
+// narrower is rounded once to the nearest, masters are made of weights where they lack, and rounded to weights where none are wanted.
 //
 // Bytes of the file: parameters · (size of a master + 2 · size of a moment), 12 for floats; the padding between tensors is zero
 // and stays out. Memory: 1 MiB besides the header; for a store in a device's memory also a copy of it on the host. A run saved
@@ -56,7 +57,7 @@ template <configuration Config>
 /// What a load brings back besides what it put into the trainer.
 struct restored_run {
     data_state data;                       ///< loader_options::resume
-    std::vector<std::string> differences;  ///< "run: clip.limit was 1, is 0.5"; empty when the run is the one that was saved
+    std::vector<std::string> differences;  ///< "run: clip.limit was 1, is 0.5", "model: moments was eight_bit, is bf16"; empty for the same run
 };
 
 /// Writes the file in full or not at all, and says how many bytes it has. To the lines of `run` come those of the optimizer

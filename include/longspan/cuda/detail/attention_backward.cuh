@@ -118,7 +118,7 @@ void attention<Pattern, HeadDim, Score>::backward(stream_ref stream, matrix_view
 
     const index count = static_cast<index>(segments.size());
     const schedule_layout at = schedule_of(queries.rows, keys.rows, count);
-    constexpr bool all = together<Pattern, F, width>;
+    constexpr bool all = all_together<Pattern, F, width, Score>;
     using of_queries = query_gradient_shape<F, width, Score>;
     using of_keys = key_gradient_shape<F, width, Score, query_capacity<Pattern>, all>;
     const backward_layout room = backward_layout_of(queries.rows, heads, HeadDim);

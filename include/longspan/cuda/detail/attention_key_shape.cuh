@@ -9,7 +9,7 @@
 
 namespace longspan::cuda::detail {
 
-/// Whether one kernel makes all three gradients: where both sides of the pattern agree, and registers hold it.
+/// Whether one kernel could make all three gradients: both sides of the pattern agree, and registers hold it.
 template <class Pattern, class F, int HeadDim>
 inline constexpr bool together = agreed<Pattern> && sizeof(typename tile::operands<F>::element) == 2 &&
                                  ((HeadDim + 31) / 32 * 32 == 32 || (HeadDim + 31) / 32 * 32 == 64 || (HeadDim + 31) / 32 * 32 == 128);
@@ -50,6 +50,13 @@ struct key_gradient_memory {
     static constexpr int way = others + (Together ? int{sizeof(neighbours<Capacity>)} : 0);
     static constexpr int size = way + int{sizeof(route<Capacity>)};
 };
+
+/// Whether one kernel makes all three gradients: where it may, and the target has the shared memory. On an A100 there are two.
+template <class Pattern, class F, int HeadDim, class Score>
+inline constexpr bool all_together = [] {
+    if constexpr (together<Pattern, F, HeadDim>) return key_gradient_memory<F, HeadDim, Score, query_capacity<Pattern>, true>::size <= most_shared_memory;
+    else return false;
+}();
 
 /// Adds a warp's part of dQ, 32 rows from `row` on by dq_width columns, to the sums in memory; who comes first has nothing to add
 /// to, and who comes last turns the sum into the result. Sums lie as lanes hold them, 512 bytes a warp, where the block of

@@ -11,6 +11,7 @@
 
 #include <longspan/cuda/attention.cuh>
 #include <longspan/cuda/check.cuh>
+#include <longspan/cuda/detail/target.cuh>
 #include <longspan/cuda/tile/operands.cuh>
 #include <longspan/pattern/runs.hpp>
 
@@ -273,9 +274,14 @@ index expect_attention(const char* op, index head_dim, const matrix_view<Q>& q, 
     return reinterpret_cast<const attention_block*>(reinterpret_cast<const std::byte*>(segments.data()) + offset);
 }
 
-/// Lets a kernel use `size` bytes of shared memory; more than 48 KiB has to be asked for.
+/// Lets a kernel use `size` bytes of shared memory; more than 48 KiB has to be asked for. Throws bad_argument where the GPU that this
+/// is built for has less.
 template <class Kernel>
 void allow_shared(Kernel* kernel, int size, const char* op) {
+    expects(size <= most_shared_memory, [&] {
+        return std::string(op) + ": expected heads and a format for which " + std::to_string(most_shared_memory) +
+               " bytes of shared memory suffice, what a thread block has on the GPUs that this is built for, got some that take " + std::to_string(size);
+    });
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, size), op, size);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Body of linear_bias_gradient (cuda/gemm.cuh): the sum of a matrix' columns, in two kernels. Reads dy once; bound by that.
+// Body of linear_bias_gradient (cuda/gemm.cuh): the sum of a matrix' columns, in two kernels. Reads dy once; bound by that. And the two
+// ways to linear_parameter_gradients.
 #pragma once
 
 #include <longspan/cuda/gemm.cuh>
@@ -52,13 +53,14 @@ __global__ void __launch_bounds__(32 * bias_warps) column_part_sums(const T* dy,
     }
 }
 
-template <bool Add>
+/// db (= | +=) the sum of `parts` rows of partial sums.
+template <bool Add, index Parts = bias_gradient_parts>
 __global__ void column_sums(const float* partial, index columns, float* db) {
     const index column = static_cast<index>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (column >= columns) return;
     float total = 0;
 #pragma unroll 16
-    for (index part = 0; part < bias_gradient_parts; ++part) total += partial[part * columns + column];
+    for (index part = 0; part < Parts; ++part) total += partial[part * columns + column];
     db[column] = Add ? db[column] + total : total;
 }
 
@@ -85,6 +87,32 @@ void linear_bias_gradient(stream_ref stream, matrix_view<DY> dy, float* db, std:
     const auto blocks = static_cast<unsigned>(ceil_div(dy.columns, 128));
     if (add == accumulate::yes) detail::column_sums<true><<<blocks, 128, 0, stream>>>(partial, dy.columns, db);
     else detail::column_sums<false><<<blocks, 128, 0, stream>>>(partial, dy.columns, db);
+    check_launch(op);
+}
+
+template <class Operand, bool InEpilogue, product_storage DY, product_storage X, product_storage DW>
+    requires product_operand<Operand, DY>
+void linear_parameter_gradients(stream_ref stream, cublas& blas, matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, float* db,
+                                std::byte* workspace, accumulate add) {
+    constexpr const char* op = "linear_parameter_gradients";
+    if (!InEpilogue || x.rows == 0) {
+        linear_weight_gradient<Operand>(stream, blas, dy, x, dw, workspace, add);
+        linear_bias_gradient(stream, dy, db, workspace, add);
+        return;
+    }
+    detail::expect_weight_gradient(op, dy, x, dw);
+    expect_pointer(op, "db", db, sizeof(float));
+    expect_pointer(op, "a workspace", workspace, workspace_alignment);
+    // The library writes the sums, and does not add them: they wait at the end of the workspace, of which it is given so much less.
+    const bytes sums = round_up(dw.rows * bytes{sizeof(float)}, workspace_alignment);
+    detail::product p = detail::weight_gradient_product<Operand, DY>(x, dw, add);
+    p.epilogue = CUBLASLT_EPILOGUE_BGRADB;  // of its second operand, which is dy
+    p.type_bias = CUDA_R_32F;
+    p.workspace -= sums;
+    auto* const made = reinterpret_cast<float*>(workspace + p.workspace);
+    detail::multiply(stream, blas, op, p, x, dy, detail::constants(dw), dw, {.bias = add == accumulate::yes ? made : db}, workspace);
+    if (add == accumulate::no) return;
+    detail::column_sums<true, 1><<<static_cast<unsigned>(ceil_div(dw.rows, 128)), 128, 0, stream>>>(made, dw.rows, db);
     check_launch(op);
 }
 

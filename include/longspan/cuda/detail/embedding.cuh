@@ -62,8 +62,9 @@ struct crossing_runs {
 enum class run_end : unsigned char { none, add, keep };
 
 /// The places of one piece, in shared memory.
+template <int Most>
 struct piece_places {
-    static constexpr int most = 128;  // of embedding_piece()
+    static constexpr int most = Most;
     std::int32_t token[most], id[most + 2];  // ids from the place before the piece to the one behind it
     float* to[most];
     alignas(4) run_end end[most];
@@ -87,12 +88,12 @@ struct piece_places {
 
 /// CTA: (piece, columns); a thread owns a packet of columns. Rows of the tokens of a piece are summed in the order of their ids: while
 /// four are added, four are under way.
-template <index Width, class DX>
+template <index Width, int Most, class DX>
 __global__ void __launch_bounds__(128, 6) embedding_runs(matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, int piece_size,
                                                          matrix_view<float> d_table, crossing_runs crossing) {
     constexpr int n = packet_elements<DX, Width>;
     constexpr int ahead = 4, at_once = 2;  // rows of dx in a half of what is under way, rows of the table
-    __shared__ piece_places places;
+    __shared__ piece_places<Most> places;
     const index piece = blockIdx.x, first = piece * piece_size;
     const int count = first + piece_size < dx.rows ? piece_size : static_cast<int>(dx.rows - first);
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(128, 6) embedding_runs(matrix_view<const DX> d
     };
     // Rows of the table that sums will be added to start on their way to the second-level cache.
     const auto announce = [&](int base) {
-        if (base >= piece_places::most || *reinterpret_cast<const std::uint32_t*>(places.end + base) == 0) return;
+        if (base >= Most || *reinterpret_cast<const std::uint32_t*>(places.end + base) == 0) return;
 #pragma unroll
         for (int k = 0; k < ahead; ++k)
             if (places.end[base + k] == run_end::add) asm volatile("prefetch.global.L2 [%0];" ::"l"(places.to[base + k] + c));
@@ -120,8 +121,8 @@ __global__ void __launch_bounds__(128, 6) embedding_runs(matrix_view<const DX> d
         if (place >= 0 && place < dx.rows) places.id[i] = tokens[inside ? places.token[i - 1] : sorted[place]];
     }
     __syncthreads();
-    for (int i = thread; i < piece_places::most; i += threads)
-        places.find_ends<Width>(i, count, piece, dx.rows, d_table, crossing, piece_size);
+    for (int i = thread; i < Most; i += threads)
+        places.template find_ends<Width>(i, count, piece, dx.rows, d_table, crossing, piece_size);
     __syncthreads();
 
     announce(0);
@@ -249,6 +250,22 @@ __global__ void __launch_bounds__(32 * crossing_warps) embedding_crossing(int pi
     return threads;
 }
 
+/// Puts the sums on the stream, in pieces of `size` <= Most tokens, a multiple of 4. `workspace`: embedding_backward_workspace() bytes for
+/// as many pieces.
+template <index Width, int Most, class DX>
+void embedding_sums(stream_ref stream, matrix_view<const DX> dx, const std::int32_t* tokens, const std::int32_t* sorted, index size,
+                    matrix_view<float> d_table, std::byte* workspace) {
+    constexpr int n = packet_elements<DX, Width>, threads = even_share(Width / n, 128);
+    const index pieces = ceil_div(dx.rows, size);
+    float* const rows = reinterpret_cast<float*>(workspace);
+    auto* const ids = reinterpret_cast<std::int32_t*>(rows + 2 * pieces * Width);
+    const crossing_runs crossing{rows, ids, ids + pieces};
+    const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(Width / n / threads));
+    embedding_runs<Width, Most, DX><<<grid, threads, 0, stream>>>(dx, tokens, sorted, static_cast<int>(size), d_table, crossing);
+    embedding_crossing<Width><<<crossing_ctas, 32 * crossing_warps, 0, stream>>>(static_cast<int>(pieces), d_table, crossing);
+    check_launch("embedding_backward");
+}
+
 }  // namespace detail
 
 template <index Width, class W, class X>
@@ -277,15 +294,7 @@ void embedding_backward(stream_ref stream, matrix_view<DX> dx, const std::int32_
     expect_pointer("embedding_backward", "tokens", tokens, sizeof(std::int32_t));
     expect_pointer("embedding_backward", "sorted", sorted, sizeof(std::int32_t));
     expect_pointer("embedding_backward", "a workspace", workspace, 16);
-    const index size = embedding_piece(dx.rows), pieces = embedding_pieces(dx.rows);
-    float* const rows = reinterpret_cast<float*>(workspace);
-    auto* const ids = reinterpret_cast<std::int32_t*>(rows + 2 * pieces * Width);
-    const detail::crossing_runs crossing{rows, ids, ids + pieces};
-    constexpr int threads = detail::even_share(Width / n, 128);
-    const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(Width / n / threads));
-    detail::embedding_runs<Width, element><<<grid, threads, 0, stream>>>(dx, tokens, sorted, static_cast<int>(size), d_table, crossing);
-    detail::embedding_crossing<Width><<<detail::crossing_ctas, 32 * detail::crossing_warps, 0, stream>>>(static_cast<int>(pieces), d_table, crossing);
-    check_launch("embedding_backward");
+    detail::embedding_sums<Width, longest_embedding_piece, element>(stream, dx, tokens, sorted, embedding_piece(dx.rows), d_table, workspace);
 }
 
 }  // namespace longspan::cuda

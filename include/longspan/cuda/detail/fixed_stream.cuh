@@ -56,27 +56,19 @@ template <index Width, bool Add, bool Thin, class X, class B>
 __global__ void __launch_bounds__(thin_threads, 3) move_stream_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<X> y,
                                                                       device_pieces pieces, index first_token, branch_drop drop, random_origin origin,
                                                                       float factor, index* first_bad) {
-    constexpr int n = common_packet<Width, X, B>;
-    constexpr int each = thin_item<Width, Thin, X, B, X>, packets = (each + n - 1) / n;
-    using split = thin_split<Width, true, Thin, X, B, X>;
-    __shared__ thin_draws<Thin ? split::rows : 1> draws;
-    const index first = blockIdx.x * index{split::rows};
-    const int rows = split::rows_here(y.rows);
-    const auto for_packets = [&](const auto& at, auto&& f) {
-#pragma unroll
-        for (int p = 0; p < packets; ++p) {
-            const int c = at.place * each + p * n;
-            if (at.live && (Width % each == 0 || c < Width)) f(p, c);
-        }
-    };
+    using shape = thin_shape<Width, true, Thin, X, B, X>;
+    constexpr int n = shape::n;
+    __shared__ thin_draws<Thin ? shape::rows : 1> draws;
+    const index first = blockIdx.x * index{shape::rows};
+    const int rows = shape::rows_here(y.rows);
 #pragma unroll 1
-    for (int batch = 0; batch < split::batches; ++batch) {
-        held_packet<B, n> values[split::ahead][packets];
-        packet<X, n> onto[split::ahead][packets];
+    for (int batch = 0; batch < shape::batches; ++batch) {
+        held_packet<B, n> values[shape::ahead][shape::packets];
+        packet<X, n> onto[shape::ahead][shape::packets];
 #pragma unroll
-        for (int k = 0; k < split::ahead; ++k) {
-            const auto at = split::of(batch, k, rows);
-            for_packets(at, [&](int p, int c) {
+        for (int k = 0; k < shape::ahead; ++k) {
+            const auto at = shape::of(batch, k, rows);
+            shape::for_packets(at, [&](int p, int c) {
                 values[k][p].load(branch.row(first + at.row) + c);
                 onto[k][p] = *reinterpret_cast<const packet<X, n>*>(x.row(first + at.row) + c);
             });
@@ -85,24 +77,18 @@ __global__ void __launch_bounds__(thin_threads, 3) move_stream_kernel(matrix_vie
             if (batch == 0) draws.find(pieces, first_token + first, rows, drop, origin);  // while the first loads are under way
         }
 #pragma unroll
-        for (int k = 0; k < split::ahead; ++k) {
-            const auto at = split::of(batch, k, rows);
-            philox_block drawn{};
-            std::uint32_t limit = 0;
+        for (int k = 0; k < shape::ahead; ++k) {
+            const auto at = shape::of(batch, k, rows);
+            item_draws drawn;
             if constexpr (Thin) {
-                if (at.live) {
-                    limit = draws.limit[at.row];
-                    if (drop.dropout.active() && limit != 0xffffffffu)
-                        drawn = philox4x32(token_counter(draws.pieces.document[at.row], draws.pieces.position[at.row], at.place), draws.key);
-                }
+                if (at.live) drawn = draws.of(at, drop);
             }
             bool good = true;
-            for_packets(at, [&](int p, int c) {
+            shape::for_packets(at, [&](int p, int c) {
                 packet<X, n> result;
 #pragma unroll
                 for (int j = 0; j < n; ++j) {
-                    const int element = p * n + j;
-                    const bool keep = !Thin || drawn.word[element / 4] << (24 - 8 * (element % 4)) >= limit;
+                    const bool keep = !Thin || drawn.keeps(p * n + j);
                     const X before = onto[k][p].value[j];
                     const X units = whole_units<X>(keep ? values[k][p][j] : 0.0f, factor, good);
                     const X sum = Add ? before + units : before - units;
@@ -158,9 +144,9 @@ void move_stream(const char* op, stream_ref stream, matrix_view<X> x, matrix_vie
     const float factor = drop.depth.scale() * drop.dropout.scale() * Y::scale;
     const auto launch = [&](auto thin) {
         constexpr bool Thin = decltype(thin)::value;
-        using split = thin_split<Width, true, Thin, Y, b_element, Y>;
+        using shape = thin_shape<Width, true, Thin, Y, b_element, Y>;
         move_stream_kernel<Width, Add, Thin, Y, b_element>
-            <<<split::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor, first_bad);
+            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor, first_bad);
     };
     if (drop.dropout.active() || drop.depth.active()) launch(std::true_type{});
     else launch(std::false_type{});

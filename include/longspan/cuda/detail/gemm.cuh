@@ -256,13 +256,8 @@ template <class Operand, class DY, class X, class DW>
     return p;
 }
 
-}  // namespace detail
-
-template <class Operand, product_storage DY, product_storage X, product_storage DW>
-    requires product_operand<Operand, DY>
-void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, std::byte* workspace,
-                            accumulate add) {
-    constexpr const char* op = "linear_weight_gradient";
+template <class DY, class X, class DW>
+void expect_weight_gradient(const char* op, const matrix_view<DY>& dy, const matrix_view<X>& x, const matrix_view<DW>& dw) {
     expects(dw.rows > 0 && dw.columns > 0 && x.rows >= 0, [&] {
         return std::string(op) + ": expected widths of at least 1 and no negative count of tokens, got a gradient of [" + std::to_string(dw.rows) + ", " +
                std::to_string(dw.columns) + "] and " + std::to_string(x.rows) + " tokens";
@@ -270,6 +265,16 @@ void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy,
     expect_view(op, "dy", dy, x.rows, dw.rows);
     expect_view(op, "x", x, x.rows, dw.columns);
     expect_view(op, "dw", dw, dw.rows, dw.columns);
+}
+
+}  // namespace detail
+
+template <class Operand, product_storage DY, product_storage X, product_storage DW>
+    requires product_operand<Operand, DY>
+void linear_weight_gradient(stream_ref stream, cublas& blas, matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, std::byte* workspace,
+                            accumulate add) {
+    constexpr const char* op = "linear_weight_gradient";
+    detail::expect_weight_gradient(op, dy, x, dw);
     if (x.rows == 0) {  // the sum over no tokens
         if (add == accumulate::no)
             check(cudaMemset2DAsync(dw.data, static_cast<std::size_t>(dw.stride) * sizeof(DW), 0, static_cast<std::size_t>(dw.columns) * sizeof(DW),

@@ -43,6 +43,23 @@ struct norm_backward_shape : row_shape<Width, 3, DY, X, DX> {
     static constexpr int memory = rows_memory > int{Width * sizeof(float)} ? rows_memory : int{Width * sizeof(float)};
 };
 
+/// row[c] = the sum of the groups' totals, in order of the groups. Every thread of the CTA takes part.
+template <class Shape, int Each, int N>
+__device__ __forceinline__ void add_groups(const float (&total)[Each][N], float* row, int lane, int group) {
+    for (int g = 0; g < Shape::rows; ++g) {
+        __syncthreads();
+        if (g != group) continue;
+#pragma unroll
+        for (int k = 0; k < Each; ++k) {
+            if (!Shape::has(lane, k)) continue;
+            const int c = Shape::column(lane, k);
+#pragma unroll
+            for (int j = 0; j < N; ++j) row[c + j] = g == 0 ? total[k][j] : row[c + j] + total[k][j];
+        }
+    }
+    __syncthreads();
+}
+
 template <index Width, bool Centred, bool Add, class DY, class X, class W, class DX>
 __global__ void __launch_bounds__(norm_threads, norm_backward_shape<Width, Add, DY, X, W, DX>::resident)
     norm_backward_kernel(const __grid_constant__ norm_backward_call<DY, X, W, DX> call) {
@@ -122,42 +139,35 @@ __global__ void __launch_bounds__(norm_threads, norm_backward_shape<Width, Add, 
     if constexpr (stages > 1) ptx::wait_copies<0>();
     auto* const row = reinterpret_cast<float*>(memory);
     for (int s = 0; s < sums; ++s) {
-        for (int g = 0; g < shape::rows; ++g) {
-            __syncthreads();
-            if (g != group) continue;
-#pragma unroll
-            for (int k = 0; k < each; ++k) {
-                if (!shape::has(lane, k)) continue;
-                const int c = shape::column(lane, k);
-#pragma unroll
-                for (int j = 0; j < n; ++j) row[c + j] = g == 0 ? total[s][k][j] : row[c + j] + total[s][k][j];
-            }
-        }
-        __syncthreads();
+        add_groups<shape>(total[s], row, lane, group);
         for (int c = static_cast<int>(threadIdx.x); c < Width; c += norm_threads) call.parts[(blockIdx.x * index{sums} + s) * Width + c] = row[c];
     }
 }
 
-/// dw[c] += Σ over the parts, db likewise. A warp takes 32 columns' parts in 8 stretches, then the stretches in order.
-template <index Width, int Sums>
-__global__ void __launch_bounds__(norm_threads) norm_parts_kernel(const float* parts, index count, float* dw, float* db) {
+/// *to += Σ over `count` parts, `apart` floats from one to the next; a lane adds for a column of its own, whose `to` is null where
+/// there is none. A warp takes a stretch of its columns' parts, then the first warp adds the 8 stretches in order.
+__device__ __forceinline__ void add_parts(const float* parts, index apart, index count, float* to) {
     constexpr int stretches = norm_threads / 32;
     __shared__ float sums[stretches][32];
     const int lane = static_cast<int>(threadIdx.x) % 32, stretch = static_cast<int>(threadIdx.x) / 32;
-    const index column = blockIdx.x * index{32} + lane;  // of dw, then of db
     float total = 0;
-    if (column < Sums * Width) {
-        const index each = ceil_div(count, stretches);
-        const index end = (stretch + 1) * each < count ? (stretch + 1) * each : count;
+    const index each = ceil_div(count, stretches);
+    const index end = (stretch + 1) * each < count ? (stretch + 1) * each : count;
 #pragma unroll 4
-        for (index p = stretch * each; p < end; ++p) total += parts[p * Sums * Width + column];
-    }
+    for (index p = stretch * each; p < end; ++p) total += parts[p * apart];
     sums[stretch][lane] = total;
     __syncthreads();
-    if (stretch != 0 || column >= Sums * Width) return;
+    if (stretch != 0 || to == nullptr) return;
     for (int s = 1; s < stretches; ++s) total += sums[s][lane];
-    float* const to = column < Width ? dw + column : db + (column - Width);
     *to += total;
+}
+
+/// dw[c] += Σ over the parts, db likewise.
+template <index Width, int Sums>
+__global__ void __launch_bounds__(norm_threads) norm_parts_kernel(const float* parts, index count, float* dw, float* db) {
+    const index column = blockIdx.x * index{32} + threadIdx.x % 32;  // of dw, then of db
+    const bool there = column < Sums * Width;
+    add_parts(parts + column, Sums * Width, there ? count : 0, there ? (column < Width ? dw + column : db + (column - Width)) : nullptr);
 }
 
 template <index Width, bool Centred, accumulate Add, class DY, class X, class W, class DX>

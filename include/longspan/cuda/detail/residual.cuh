@@ -14,15 +14,35 @@ namespace detail {
 
 inline constexpr int thin_threads = 256;
 
-/// Elements of an item: one Philox block's where something is drawn, a packet's otherwise.
-template <index Width, bool Thin, class... Ts>
-inline constexpr int thin_item = Thin ? static_cast<int>(philox_group) : common_packet<Width, Ts...>;
-
-/// About 128 bytes of a thread are under way; where something is drawn, four times one after the other.
+/// How rows of a stream and of what joins it are cut. An item is one Philox block's channels where something is drawn, a packet
+/// otherwise. About 128 bytes of a thread are under way; where something is drawn, four times one after the other.
 template <index Width, bool Onto, bool Thin, class X, class B, class Y>
-using thin_split = row_split<ceil_div(Width, thin_item<Width, Thin, X, B, Y>),
-                             static_cast<int>(ceil_div(128, thin_item<Width, Thin, X, B, Y> * static_cast<index>((Onto ? sizeof(X) : 0) + sizeof(B)))),
-                             Thin ? 4 : 1>;
+struct thin_shape : row_split<ceil_div(Width, Thin ? philox_group : common_packet<Width, X, B, Y>),
+                              static_cast<int>(ceil_div(128, (Thin ? philox_group : common_packet<Width, X, B, Y>) *
+                                                                 index{(Onto ? sizeof(X) : 0) + sizeof(B)})),
+                              Thin ? 4 : 1> {
+    static constexpr int n = common_packet<Width, X, B, Y>;                 // elements of a packet
+    static constexpr int each = Thin ? static_cast<int>(philox_group) : n;  // elements of an item
+    static constexpr int packets = (each + n - 1) / n;                      // packets of an item
+
+    /// f(p, column) of an item's packets that are there.
+    template <class At, class F>
+    __device__ __forceinline__ static void for_packets(const At& at, F&& f) {
+#pragma unroll
+        for (int p = 0; p < packets; ++p) {
+            const int c = at.place * each + p * n;
+            if (at.live && (Width % each == 0 || c < Width)) f(p, c);
+        }
+    }
+};
+
+/// What decides about an item's channels, a byte of `drawn` each; where nothing is drawn, that all are kept.
+struct item_draws {
+    philox_block drawn{};
+    std::uint32_t limit = 0;
+
+    __device__ __forceinline__ bool keeps(int channel) const { return drawn.word[channel / 4] << (24 - 8 * (channel % 4)) >= limit; }
+};
 
 /// What decides about a CTA's rows.
 template <int Rows>
@@ -41,33 +61,33 @@ struct thin_draws {
         }
         __syncthreads();
     }
+    /// Of an item that is there; its place counts Philox blocks.
+    template <class At>
+    __device__ __forceinline__ item_draws of(const At& at, const branch_drop& drop) const {
+        item_draws of{.limit = limit[at.row]};
+        if (drop.dropout.active() && of.limit != 0xffffffffu)
+            of.drawn = philox4x32(token_counter(pieces.document[at.row], pieces.position[at.row], at.place), key);
+        return of;
+    }
 };
 
 /// y = x + thinned branch, or the thinned branch alone; row 0 is `first_token` of the pieces.
 template <index Width, bool Onto, bool Thin, class X, class B, class Y>
 __global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y, device_pieces pieces,
                                                                index first_token, branch_drop drop, random_origin origin, float factor) {
-    constexpr int n = common_packet<Width, X, B, Y>;
-    constexpr int each = thin_item<Width, Thin, X, B, Y>, packets = (each + n - 1) / n;
-    using split = thin_split<Width, Onto, Thin, X, B, Y>;
-    __shared__ thin_draws<Thin ? split::rows : 1> draws;
-    const index first = blockIdx.x * index{split::rows};
-    const int rows = split::rows_here(y.rows);
-    const auto for_packets = [&](const auto& at, auto&& f) {
-#pragma unroll
-        for (int p = 0; p < packets; ++p) {
-            const int c = at.place * each + p * n;
-            if (at.live && (Width % each == 0 || c < Width)) f(p, c);
-        }
-    };
+    using shape = thin_shape<Width, Onto, Thin, X, B, Y>;
+    constexpr int n = shape::n;
+    __shared__ thin_draws<Thin ? shape::rows : 1> draws;
+    const index first = blockIdx.x * index{shape::rows};
+    const int rows = shape::rows_here(y.rows);
 #pragma unroll 1
-    for (int batch = 0; batch < split::batches; ++batch) {
-        held_packet<B, n> values[split::ahead][packets];
-        held_packet<X, n> onto[Onto ? split::ahead : 1][packets];
+    for (int batch = 0; batch < shape::batches; ++batch) {
+        held_packet<B, n> values[shape::ahead][shape::packets];
+        held_packet<X, n> onto[Onto ? shape::ahead : 1][shape::packets];
 #pragma unroll
-        for (int k = 0; k < split::ahead; ++k) {
-            const auto at = split::of(batch, k, rows);
-            for_packets(at, [&](int p, int c) {
+        for (int k = 0; k < shape::ahead; ++k) {
+            const auto at = shape::of(batch, k, rows);
+            shape::for_packets(at, [&](int p, int c) {
                 values[k][p].load(branch.row(first + at.row) + c);
                 if constexpr (Onto) onto[k][p].load(x.row(first + at.row) + c);
             });
@@ -76,23 +96,17 @@ __global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const
             if (batch == 0) draws.find(pieces, first_token + first, rows, drop, origin);  // while the first loads are under way
         }
 #pragma unroll
-        for (int k = 0; k < split::ahead; ++k) {
-            const auto at = split::of(batch, k, rows);
-            philox_block drawn{};
-            std::uint32_t limit = 0;
+        for (int k = 0; k < shape::ahead; ++k) {
+            const auto at = shape::of(batch, k, rows);
+            item_draws drawn;
             if constexpr (Thin) {
-                if (at.live) {
-                    limit = draws.limit[at.row];
-                    if (drop.dropout.active() && limit != 0xffffffffu)
-                        drawn = philox4x32(token_counter(draws.pieces.document[at.row], draws.pieces.position[at.row], at.place), draws.key);
-                }
+                if (at.live) drawn = draws.of(at, drop);
             }
-            for_packets(at, [&](int p, int c) {
+            shape::for_packets(at, [&](int p, int c) {
                 float result[n];
 #pragma unroll
                 for (int j = 0; j < n; ++j) {
-                    const int element = p * n + j;
-                    const bool keep = !Thin || drawn.word[element / 4] << (24 - 8 * (element % 4)) >= limit;
+                    const bool keep = !Thin || drawn.keeps(p * n + j);
                     const float otherwise = Onto ? onto[Onto ? k : 0][p][j] : 0.0f;
                     const float moved = Onto ? fmaf(values[k][p][j], factor, otherwise) : __fmul_rn(values[k][p][j], factor);
                     result[j] = keep ? moved : otherwise;
@@ -117,9 +131,9 @@ void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<
     const float factor = drop.depth.scale() * drop.dropout.scale();
     const auto launch = [&](auto thin) {
         constexpr bool Thin = decltype(thin)::value;
-        using split = thin_split<Width, Onto, Thin, x_element, b_element, Y>;
+        using shape = thin_shape<Width, Onto, Thin, x_element, b_element, Y>;
         thin_kernel<Width, Onto, Thin, x_element, b_element, Y>
-            <<<split::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor);
+            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor);
     };
     if (drop.dropout.active() || drop.depth.active()) launch(std::true_type{});
     else launch(std::false_type{});

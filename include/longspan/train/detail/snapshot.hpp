@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include <longspan/train/detail/snapshot_conversion.hpp>
 #include <longspan/train/snapshot.hpp>
 
 namespace longspan {
@@ -84,6 +85,11 @@ public:
             put(second_scales_, trainer_.store().second_scales());
         }
         trainer_.refresh_weights();
+    }
+
+    /// Of a file that stores them in other formats.
+    void convert(const snapshot_reader& file, const std::vector<converted_parameter>& parameters) {
+        convert_into(file, parameters, masters_, first_, first_scales_, second_, second_scales_);
     }
 
     /// Calls f(name of the tensor, shape, elements) for all that a snapshot holds.
@@ -253,23 +259,32 @@ bytes save_snapshot(const std::string& path, Trainer& trainer, const data_state&
 template <saved_trainer Trainer>
 restored_run load_snapshot(const std::string& path, Trainer& trainer, const description& run) {
     const snapshot_reader file(path);  // the whole of it is read and summed here
-    file.require_model(describe_model<typename Trainer::first_phase>());
+    const description model = describe_model<typename Trainer::first_phase>();
+    const bool as_it_is = file.model() == model;
+    if (!as_it_is && detail::without_storage(file.model()) != detail::without_storage(model)) file.require_model(model);
     const run_state state = detail::read_run_state(file);
-    restored_run restored{detail::read_data_state(file), file.run_differences(detail::whole_run(trainer, run))};
-    std::size_t expected = 0;
+    restored_run restored{detail::read_data_state(file), differences(file.model(), model, "model")};
+    const auto differ = file.run_differences(detail::whole_run(trainer, run));
+    restored.differences.insert(restored.differences.end(), differ.begin(), differ.end());
     detail::saved_runs<Trainer> runs(trainer);
-    runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
-        file.file().require(name, dtype_of<typename decltype(elements)::value_type>, shape);
-        ++expected;
-    });
-    expects<bad_snapshot>(file.file().tensors().size() == expected, [&] {
-        return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
-    });
-
-    runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
-        using element = typename decltype(elements)::value_type;
-        file.read<element>(name, shape, elements);
-    });
+    if (as_it_is) {
+        std::size_t expected = 0;
+        runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
+            file.file().require(name, dtype_of<typename decltype(elements)::value_type>, shape);
+            ++expected;
+        });
+        expects<bad_snapshot>(file.file().tensors().size() == expected, [&] {
+            return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
+        });
+        runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
+            using element = typename decltype(elements)::value_type;
+            file.read<element>(name, shape, elements);
+        });
+    } else {
+        const auto parameters = detail::converted_parameters<typename Trainer::model, typename Trainer::store_type::layout_type>(detail::shape_of);
+        detail::check_convertible(file, parameters);
+        runs.convert(file, parameters);
+    }
     runs.put_back();
     trainer.state() = state;
     if (file.has("choices")) {

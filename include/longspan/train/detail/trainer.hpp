@@ -32,11 +32,7 @@ template <class Run, class Backend>
     requires(detail::phase_list<Run>::check())
 std::unique_ptr<typename Backend::runtime> trainer<Run, Backend>::make_runtime() {
     try {
-        if constexpr (pinned_needed > 0) {
-            return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>, pinned_needed);
-        } else {
-            return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>);
-        }
+        return std::make_unique<typename Backend::runtime>(memory_needed, list::template most<batch_bytes>, pinned_needed);
     } catch (const out_of_memory& e) {
         throw out_of_memory(e.what() + ("\n" + list::template advice<Backend>(e.room)), e.room);
     }
