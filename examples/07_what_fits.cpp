@@ -143,7 +143,9 @@ int main(int count, char** words) {
     row<b_on_two_streams, ls::reversible>("reversible");
     std::cout << "fit: " << ls::checkpoint_of<chosen>::name << " at " << chosen::batch.budget << " tokens, " << chosen::batch.micro_batches
               << " micro-batches, " << chosen::chosen.peak << " bytes\n";
-    std::cout << "B on two streams, reversible, narrow by bucket\n| tokens | token_chunk | head_group | GiB | bytes a token |\n| --- | --- | --- | --- | --- |\n";
+    std::cout << "B on two streams, reversible, narrow by bucket\n"
+              << "| tokens | token_chunk | head_group | GiB | bytes a token |\n"
+              << "| --- | --- | --- | --- | --- |\n";
     long_row<1048576, 0, 0>();
     long_row<1048576, 32768, 0>();
     long_row<1048576, 32768, 8>();
