@@ -44,13 +44,14 @@ struct b_on_two_streams : b {
     static constexpr auto shape = [] {
         ls::decoder_shape s = b::shape;
         s.residual = ls::residual_kind::two_streams;
-        s.mlp_chunk = 32768;  // tokens whose hidden activations exist at once
+        s.token_chunk = 32768;  // tokens of which all that is made token by token exists at once
+        s.head_group = 4;       // heads, of 16, of which queries, keys, values and their gradients do
         return s;
     }();
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto batch = ls::packed<524288>;
 };
-static_assert(ls::plan<b_on_two_streams, device>.peak() <= 45 * ls::GiB);
+static_assert(ls::plan<b_on_two_streams, device>.peak() <= 33 * ls::GiB);
 
 // The first eight blocks keep their inputs, the others also what attention made: a policy of two.
 constexpr auto halves = ls::recompute_every<1>.for_blocks<8>().then(ls::selective);
@@ -96,6 +97,25 @@ void row(const char* name) {
               << std::setw(9) << ls::longest_within<config, device>(139 * ls::GiB) << " |\n";
 }
 
+/// A million tokens and more of b_on_two_streams, with 4 bytes a parameter.
+template <ls::index Tokens, ls::index Chunk, ls::index Group>
+struct long_step : b_on_two_streams {
+    static constexpr auto shape = [] {
+        ls::decoder_shape s = b_on_two_streams::shape;
+        s.context = Tokens, s.token_chunk = Chunk, s.head_group = Group;
+        return s;
+    }();
+    static constexpr auto batch = ls::packed<Tokens>;
+    static constexpr auto update = ls::moments<ls::eight_bit>.without_masters().by_bucket();
+};
+template <ls::index Tokens, ls::index Chunk, ls::index Group>
+void long_row() {
+    constexpr auto plan = ls::plan<long_step<Tokens, Chunk, Group>, device>;
+    std::cout << "| " << std::setw(7) << Tokens << " | " << std::setw(5) << Chunk << " | " << std::setw(2) << Group << " | " << std::setw(6)
+              << std::setprecision(2) << static_cast<double>(plan.peak()) / ls::GiB << " | " << std::setw(6)
+              << static_cast<ls::index>(plan.bytes_per_token()) << " |\n";
+}
+
 template <class Model>
 void head(const char* name) {
     std::cout << name << ", " << Model::batch.budget << " tokens\n"
@@ -128,6 +148,16 @@ int main(int count, char** words) {
     row<b_on_two_streams, ls::reversible>("reversible");
     std::cout << "fit: " << ls::checkpoint_of<chosen>::name << " at " << chosen::batch.budget << " tokens, " << chosen::batch.micro_batches
               << " micro-batches, " << chosen::chosen.peak << " bytes\n";
+    std::cout << "B on two streams, reversible, narrow by bucket\n"
+              << "| tokens | token_chunk | head_group | GiB | bytes a token |\n"
+              << "| --- | --- | --- | --- | --- |\n";
+    long_row<1048576, 0, 0>();
+    long_row<1048576, 32768, 0>();
+    long_row<1048576, 32768, 8>();
+    long_row<1048576, 32768, 4>();
+    long_row<1048576, 32768, 2>();
+    long_row<2097152, 32768, 4>();
+    long_row<4194304, 32768, 2>();
     std::cout << ls::describe(expected);
     if (count < 2) return 0;
     const auto save = [&](const char* name, const std::string& picture) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Steps of one long document, each under what makes it fit: a line of JSON each. Names choose; without any, those that take seconds.
-//     bench_cuda_long_steps [a_recomputed] [a_selective] [a_window] [b_away] [b_reversible] [b_million] [b_two_million] [llama]
+//     bench_cuda_long_steps [a_recomputed] [a_selective] [a_window] [b_away] [b_reversible] [b_million] [b_two_million]
+//                          [b_four_million] [llama]
 #include <string_view>
 
 #include "models.hpp"
@@ -16,10 +17,10 @@ constexpr auto window = ls::causal & ls::window<1024>;
 constexpr auto away = ls::offload<ls::recompute_every<1>>;
 constexpr auto narrow = ls::moments<ls::eight_bit>.without_masters();
 
-/// The MLP of a model takes so many tokens at a time.
-template <index Chunk, bool Two = false>
+/// A model takes so many tokens at a time, and of two streams so many key/value heads.
+template <index Chunk, bool Two = false, index Group = 0>
 constexpr ls::decoder_shape in_chunks(ls::decoder_shape shape) {
-    shape.mlp_chunk = Chunk;
+    shape.token_chunk = Chunk, shape.head_group = Group;
     if (Two) shape.residual = ls::residual_kind::two_streams;
     return shape;
 }
@@ -42,17 +43,24 @@ struct b_away : models::b<524288, 524288> {
     static constexpr auto checkpoint = away;
     static constexpr auto update = narrow;
 };
-template <index Tokens>
+/// Of 16 heads as few at a time as the length asks for: every group more is another pass over the stream.
+template <index Tokens, index Group>
 struct b_reversible : models::b<Tokens, Tokens> {
-    static constexpr auto shape = in_chunks<8192, true>(models::b<Tokens, Tokens>::shape);
+    static constexpr auto shape = in_chunks<32768, true, Group>(models::b<Tokens, Tokens>::shape);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto update = narrow.by_bucket();
 };
+using b_million = b_reversible<1048576, 8>;
+using b_two_million = b_reversible<2097152, 4>;
+using b_four_million = b_reversible<4194304, 2>;
+static_assert(ls::plan<b_million, ls::cuda::device>.peak() <= 60 * ls::GiB);
+static_assert(ls::plan<b_two_million, ls::cuda::device>.peak() <= 80 * ls::GiB);
+static_assert(ls::plan<b_four_million, ls::cuda::device>.peak() <= 136 * ls::GiB);
 /// Llama 3's shape of eight billion parameters.
 struct llama {
-    static constexpr auto shape = in_chunks<8192, true>({.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336,
-                                                        .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
+    static constexpr auto shape = in_chunks<8192, true, 4>({.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336,
+                                                           .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto precision = ls::mixed<ls::bf16>;
@@ -70,12 +78,13 @@ int main(int count, char** words) {
         return count == 1 && seconds;
     };
     using namespace step_bench;
-    if (asked("a_recomputed", true)) run_once<a_recomputed>("A 1x131072 offload<recompute_every<1>>, mlp_chunk");
+    if (asked("a_recomputed", true)) run_once<a_recomputed>("A 1x131072 offload<recompute_every<1>>, token_chunk");
     if (asked("a_selective", true)) run_once<a_selective>("A 1x131072 selective");
-    if (asked("a_window", true)) run_once<a_window>("A 1x1048576, window 1024, selective, mlp_chunk");
-    if (asked("b_away", true)) run_once<b_away>("B 1x524288, window 1024, offload<recompute_every<1>>, mlp_chunk, narrow update");
-    if (asked("b_reversible", true)) run_once<b_reversible<524288>>("B on two streams 1x524288, window 1024, reversible, by bucket");
-    if (asked("b_million", true)) run_once<b_reversible<1048576>>("B on two streams 1x1048576, window 1024, reversible, by bucket", false);
-    if (asked("b_two_million", false)) run_once<b_reversible<2097152>>("B on two streams 1x2097152, window 1024, reversible, by bucket", false);
+    if (asked("a_window", true)) run_once<a_window>("A 1x1048576, window 1024, selective, token_chunk");
+    if (asked("b_away", true)) run_once<b_away>("B 1x524288, window 1024, offload<recompute_every<1>>, token_chunk, narrow update");
+    if (asked("b_reversible", true)) run_once<b_reversible<524288, 8>>("B on two streams 1x524288, window 1024, reversible, by bucket");
+    if (asked("b_million", true)) run_once<b_million>("B on two streams 1x1048576, window 1024, reversible, by bucket", false);
+    if (asked("b_two_million", false)) run_once<b_two_million>("B on two streams 1x2097152, window 1024, reversible, by bucket", false);
+    if (asked("b_four_million", false)) run_once<b_four_million>("B on two streams 1x4194304, window 1024, reversible, by bucket", false);
     if (asked("llama", false)) run_once<llama>("Llama 8B on two streams 1x1000064, window 1024, reversible, by bucket", false);
 }

@@ -115,7 +115,7 @@ constexpr decoder_shape paired(decoder_shape s, index layers = 0) {
 /// Two streams with dropout and stochastic depth.
 inline constexpr decoder_shape paired_dropped = [] {
     decoder_shape s = paired(llama, 4);
-    s.dropout = 0.1, s.attention_dropout = 0.15, s.stochastic_depth = 0.3, s.mlp_chunk = 40;  // of 131 tokens
+    s.dropout = 0.1, s.attention_dropout = 0.15, s.stochastic_depth = 0.3, s.token_chunk = 40, s.head_group = 1;  // of 131 tokens, of two
     return s;
 }();
 

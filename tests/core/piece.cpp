@@ -23,4 +23,17 @@ TEST_CASE("pieces lie end to end and the last one ends with the batch") {
     CHECK_FALSE(table[2] == ls::piece{9, 11, 3});
 }
 
+TEST_CASE("rows of a matrix are all tokens of a table, or some of them") {
+    constexpr std::array pieces{ls::piece{7, 0, 0}, ls::piece{8, 0, 3}};
+    const ls::piece_rows all = ls::piece_table{pieces, 10};
+    CHECK(all.first == 0);
+    CHECK(all.count == 10);
+    CHECK(all.valid());
+    CHECK(ls::piece_rows(all.of, 4, 6).valid());
+    CHECK(ls::piece_rows(all.of, 10, 0).valid());
+    CHECK_FALSE(ls::piece_rows(all.of, 4, 7).valid());
+    CHECK_FALSE(ls::piece_rows(all.of, -1, 7).valid());
+    CHECK_FALSE(ls::piece_rows(all.of, 4, -1).valid());
+}
+
 TEST_CASE("no pieces") { CHECK(ls::piece_table{}.count() == 0); }

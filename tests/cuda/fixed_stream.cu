@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Streams in fixed point, held against the host's to the bit: the same draws, the same roundings, the same notes.
+#include <algorithm>
 #include <limits>
 
 #include <longspan/core/bad_ids.hpp>
@@ -49,8 +50,12 @@ void like_the_host(index rows, const branch_drop& drop, unsigned seed, bool spoi
     const device_array<B> db(b);
     device_array<fixed32> dy(y.size()), d_back(x.size());
     device_array<index> note(std::vector<index>{bad_ids::none});
-    cuda::add_branch<Width>(stream, dx.constants(rows, Width, x_stride), db.constants(rows, Width, b_stride), dy.view(rows, Width, y_stride),
-                            pieces.on_device(), drop, origin, note.data());
+    for (index first = 0; first < rows; first += 100) {  // some rows at a time, and all of them back
+        const index count = std::min<index>(100, rows - first);
+        cuda::add_branch<Width>(stream, dx.constants(rows, Width, x_stride).row_range(first, count),
+                                db.constants(rows, Width, b_stride).row_range(first, count), dy.view(rows, Width, y_stride).row_range(first, count),
+                                {pieces.on_device(), first, count}, drop, origin, note.data());
+    }
     cuda::take_branch<Width>(stream, dy.constants(rows, Width, y_stride), db.constants(rows, Width, b_stride), d_back.view(rows, Width, x_stride),
                              pieces.on_device(), drop, origin, nullptr);
     const auto ours = dy.get(), came_back = d_back.get();
@@ -137,6 +142,7 @@ TEST_CASE("cuda fixed_stream: no rows, and sentences for what does not fit") {
     fails({x.data() + 1, 8, 64}, pieces.on_device());
     fails({nullptr, 8, 64}, pieces.on_device());
     fails(x.view(8, 64), {pieces.on_device().pieces, 9});
+    CHECK_THROWS_AS(cuda::add_branch<64>(stream, x.view(8, 64), b.view(8, 64), x.view(8, 64), {pieces.on_device(), 1, 8}, {}, origin, nullptr), bad_argument);
     CHECK_THROWS_AS(cuda::start_stream<64>(stream, b.view(7, 64), x.view(8, 64), nullptr), bad_argument);
     CHECK_THROWS_AS(cuda::add_stream<64>(stream, x.view(8, 64), x.view(7, 64)), bad_argument);
     stream.wait();

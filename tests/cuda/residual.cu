@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A branch's way into the stream, held against the host's to the bit: the same draws, one fma, one rounding.
+#include <algorithm>
+
 #include <longspan/cuda/residual.cuh>
 #include <longspan/host/residual.hpp>
 
@@ -35,9 +37,14 @@ void like_the_host(index rows, const branch_drop& drop, unsigned seed, bool keys
     const device_array<B> db(b);
     for (int run = 0; run < 2; ++run) {
         device_array<Y> dy(y.size()), dd(y.size());
-        cuda::residual<Width>(stream, dx.constants(rows, Width, x_stride), db.constants(rows, Width, b_stride), dy.view(rows, Width, y_stride),
-                              pieces.on_device(), drop, origin);
-        cuda::residual_backward<Width>(stream, db.constants(rows, Width, b_stride), dd.view(rows, Width, y_stride), pieces.on_device(), drop, origin);
+        const index most = run == 0 ? rows : 100;  // at a time
+        for (index first = 0; first < rows; first += most) {
+            const piece_rows here(pieces.on_device(), first, std::min(most, rows - first));
+            const auto some = [&](auto all) { return all.row_range(first, here.count); };
+            const auto branch = some(db.constants(rows, Width, b_stride));
+            cuda::residual<Width>(stream, some(dx.constants(rows, Width, x_stride)), branch, some(dy.view(rows, Width, y_stride)), here, drop, origin);
+            cuda::residual_backward<Width>(stream, branch, some(dd.view(rows, Width, y_stride)), here, drop, origin);
+        }
         const auto ours = dy.get(), ours_d = dd.get();
         index wrong = 0, outside = 0;
         const unsigned char poison = 0xFF;

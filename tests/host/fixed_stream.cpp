@@ -117,6 +117,11 @@ TEST_CASE("fixed_stream: what is no number or leaves the range changes nothing a
         CHECK(first_bad == 13);  // −2 · near would lead back into the range, but is itself beyond it; 1.5 is not, but its sum
         CHECK(x[13 * width + 5].units == before[13 * width + 5].units);
         CHECK(x[13 * width + 4].units == before[13 * width + 4].units + (1 << 17));
+        x = before;
+        first_bad = ls::bad_ids::none;
+        const auto some = stream.row_range(10, 20);  // by its number in the batch, also where other rows are not at hand
+        ls::host::add_branch(some, ls::matrix_view(branch.data() + 10 * width, index{20}, width), some, {table, 10, 20}, {}, site, &first_bad);
+        CHECK(first_bad == 13);
         ls::host::add_branch(stream, ls::matrix_view(branch.data(), tokens, width), stream, table, {}, site, nullptr);  // nobody asks
     }
     // A document that is dropped, and a value that does not fit where a stream begins.

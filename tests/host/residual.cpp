@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include <longspan/host/residual.hpp>
@@ -109,6 +111,34 @@ TEST_CASE("residual: documents are dropped at the depth rate, differently in eac
     }
     CHECK(std::abs(dropped / 20000.0 - 0.2) < 5 * std::sqrt(0.16 / 20000));
     CHECK(std::abs(differ / 20000.0 - 0.32) < 5 * std::sqrt(0.2176 / 20000));
+}
+
+TEST_CASE("residual: chunks of tokens are thinned as all at once") {
+    using ls::index;  // not POSIX's
+    constexpr index tokens = 200, width = 37;
+    std::vector<ls::piece> pieces;
+    for (index t = 0, d = 0; t < tokens; t += 1 + d * 5 % 40, ++d) pieces.push_back({.document = d, .position = d % 4, .begin = t});
+    const ls::piece_table table{pieces, tokens};
+    const ls::branch_drop drop{ls::dropout_rate{0.3}, ls::depth_rate{0.4}};
+    std::mt19937 random(4);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(tokens * width), branch(x.size()), whole(x.size()), back(x.size()), part(x.size()), part_back(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = normal(random), branch[i] = normal(random);
+    const auto rows = [](std::vector<float>& of, index first, index count) { return ls::matrix_view(of.data() + first * width, count, index{width}); };
+    ls::host::residual(rows(x, 0, tokens), rows(branch, 0, tokens), rows(whole, 0, tokens), table, drop, site);
+    ls::host::residual_backward(rows(branch, 0, tokens), rows(back, 0, tokens), table, drop, site);
+    for (index first = 0; first < tokens; first += 67) {
+        const index count = std::min<index>(67, tokens - first);
+        const ls::piece_rows here(table, first, count);
+        ls::host::residual(rows(x, first, count), rows(branch, first, count), rows(part, first, count), here, drop, site);
+        ls::host::residual_backward(rows(branch, first, count), rows(part_back, first, count), here, drop, site);
+    }
+    CHECK(part == whole);
+    CHECK(part_back == back);
+    CHECK(whole != x);
+    const auto onto = rows(x, 0, 67), some = rows(branch, 0, 67), to = rows(part, 0, 67);
+    CHECK_THROWS_AS(ls::host::residual(onto, some, to, {table, 140, 67}, drop, site), ls::bad_argument);
+    CHECK_THROWS_AS(ls::host::residual(onto, some, to, table, drop, site), ls::bad_argument);
 }
 
 TEST_CASE("residual: what does not fit is refused with what came") {

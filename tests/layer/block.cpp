@@ -22,10 +22,11 @@ namespace layers {
 
 namespace {
 
-constexpr decoder_shape rich{.layers = 2, .width = 8, .heads = 2, .key_value_heads = 1, .hidden = 5, .vocabulary = 2, .context = 1, .qk_norm = true,
-                             .sink = true, .soft_cap = 5, .dropout = 0.1, .attention_dropout = 0.15, .stochastic_depth = 0.3};
+constexpr decoder_shape rich{.layers = 2, .width = 8, .heads = 4, .key_value_heads = 2, .head_width = 4, .hidden = 5, .vocabulary = 2, .context = 1,
+                             .qk_norm = true, .sink = true, .soft_cap = 5, .dropout = 0.1, .attention_dropout = 0.15, .stochastic_depth = 0.3,
+                             .token_chunk = 13, .head_group = 1};
 constexpr decoder_shape plain{.layers = 2, .width = 9, .heads = 3, .hidden = 7, .vocabulary = 2, .context = 1, .norm = norm_kind::layer,
-                              .mlp = mlp_kind::gelu_tanh, .positions = position_kind::alibi, .bias = true};
+                              .mlp = mlp_kind::gelu_tanh, .positions = position_kind::alibi, .bias = true, .head_group = 1};
 constexpr decoder_shape llama{.layers = 2, .width = 8, .heads = 4, .key_value_heads = 2, .hidden = 5, .vocabulary = 2, .context = 1};
 
 template <decoder_shape Shape, auto Pattern>

@@ -22,13 +22,13 @@ struct branch_of {
 
     std::vector<double> forward(index layer, const std::vector<double>& x, const std::vector<double>& z) {
         std::vector<double> scratch(x.size()), y(x.size());
-        branch::forward(at.context, layer, draw_site::mlp_branch, {x.data(), tokens, width}, {z.data(), tokens, in},
+        branch::forward(at.context, layer, draw_site::mlp_branch, 0, {x.data(), tokens, width}, {z.data(), tokens, in},
                         matrix_view<const double>(w.data(), width, in), b.data(), {scratch.data(), tokens, width}, {y.data(), tokens, width});
         return y;
     }
     std::vector<double> backward(index layer, const std::vector<double>& dy) {
         std::vector<double> scratch(dy.size());
-        const auto d = branch::backward(at.context, layer, draw_site::mlp_branch, {dy.data(), tokens, width}, {scratch.data(), tokens, width});
+        const auto d = branch::backward(at.context, layer, draw_site::mlp_branch, 0, {dy.data(), tokens, width}, {scratch.data(), tokens, width});
         return {d.data, d.data + d.size()};
     }
 };

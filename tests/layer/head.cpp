@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <string>
+
 #include <longspan/layer/head.hpp>
 #include <longspan/model/shape.hpp>
 
@@ -11,7 +13,8 @@ namespace layers {
 namespace {
 
 constexpr index tokens = 23, width = 6, vocabulary = 11;
-constexpr decoder_shape shape{.layers = 1, .width = width, .heads = 1, .vocabulary = vocabulary, .context = tokens, .label_smoothing = 0.1, .loss_chunk = 9};
+constexpr decoder_shape shape{.layers = 1, .width = width, .heads = 1, .vocabulary = vocabulary, .context = tokens, .label_smoothing = 0.1,
+                              .loss_chunk = 4, .token_chunk = 9};
 using model = model_of<shape, uniform_precision<double>>;
 using head = head_layer<model>;
 
@@ -71,6 +74,19 @@ TEST_CASE("head: the loss is the smoothed cross-entropy of the targets, weighted
         expected += static_cast<double>(e.weights[at]) * (std::log(sum) - 0.9 * logits[e.targets[at]] - 0.1 * mean);
     }
     CHECK(e.evaluate(e.x, e.norm, e.table) == doctest::Approx(expected).epsilon(1e-12));
+}
+
+TEST_CASE("head: a target that is none is named by its token, in whichever chunk it is") {
+    ends e;
+    e.targets[20] = vocabulary;
+    std::string said;
+    try {
+        (void)e.turn();
+    } catch (const bad_argument& refusal) {
+        said = refusal.what();
+    }
+    CAPTURE(said);
+    CHECK(said.find("at token 20") != std::string::npos);
 }
 
 TEST_CASE("head: turning gives the bits of evaluating, and the gradients of central differences") {

@@ -14,7 +14,7 @@ constexpr index tokens = 21, width = 7, hidden = 9;
 
 template <mlp_kind Kind, bool Bias, index Chunk = 0>
 void check() {
-    constexpr decoder_shape shape{.layers = 2, .width = width, .heads = 1, .hidden = hidden, .mlp = Kind, .bias = Bias, .mlp_chunk = Chunk};
+    constexpr decoder_shape shape{.layers = 2, .width = width, .heads = 1, .hidden = hidden, .mlp = Kind, .bias = Bias, .token_chunk = Chunk};
     using model = model_of<shape, uniform_precision<double>>;
     using mlp = mlp_layer<model>;
     std::mt19937_64 random(3);

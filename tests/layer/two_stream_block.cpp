@@ -18,8 +18,9 @@ namespace layers {
 
 namespace {
 
-constexpr decoder_shape shape{.layers = 2, .width = 8, .heads = 2, .key_value_heads = 1, .hidden = 5, .vocabulary = 2, .context = 1,
-                              .residual = residual_kind::two_streams, .qk_norm = true, .dropout = 0.1, .stochastic_depth = 0.3};
+constexpr decoder_shape shape{.layers = 2, .width = 8, .heads = 4, .key_value_heads = 2, .head_width = 4, .hidden = 5, .vocabulary = 2, .context = 1,
+                              .residual = residual_kind::two_streams, .qk_norm = true, .dropout = 0.1, .stochastic_depth = 0.3, .token_chunk = 11,
+                              .head_group = 1};
 using model = model_of<shape, fixed_residual<uniform_precision<double>>>;
 using block = two_stream_block<model, std::remove_cvref_t<decltype(causal)>>;
 constexpr index layer = 1, width = shape.width;

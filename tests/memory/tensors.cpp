@@ -55,6 +55,27 @@ TEST_CASE("tensors: views are typed by role, take what the layout says, and come
     CHECK(memory.in_order());
 }
 
+namespace {
+
+struct alike {
+    static constexpr std::array list{ls::tensor{"rstd", ls::role::statistic, 1}, ls::tensor{"qkv", ls::role::saved, 30},
+                                     ls::tensor{"qkv", ls::role::saved, 30}, ls::tensor{"qkv", ls::role::saved, 30}};
+};
+static_assert(ls::layout_of<half, alike>("t", 10).nodes().size() == 3);  // neighbours alike are one node
+static_assert(ls::layout_of<half, alike>("t", 10).peak(64) == 64 + 3 * 640);
+
+}  // namespace
+
+TEST_CASE("tensors: several alike are told apart by number, each a region of its own") {
+    ls::arena memory(4096);
+    const ls::tensors<half, alike> held(memory, 10);
+    CHECK(memory.used() == ls::layout_of<half, alike>("t", 10).peak(64));
+    CHECK(held.get<"qkv">().data == held.get<"qkv">(0).data);
+    for (const ls::index i : {0, 1}) {
+        CHECK(reinterpret_cast<std::byte*>(held.get<"qkv">(i + 1).data) == reinterpret_cast<std::byte*>(held.get<"qkv">(i).data) + 640);
+    }
+}
+
 TEST_CASE("tensors: when one does not fit, none is held") {
     ls::arena memory(256);
     ls::tensors<half, table> held;

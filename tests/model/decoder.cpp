@@ -4,6 +4,7 @@
 // stochastic depth on (draws are keyed by the step, so both evaluations see the same ones).
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "../sanitized.hpp"
@@ -70,10 +71,40 @@ TEST_CASE("gradients: ALiBi and GELU, layers with patterns of their own") {
 TEST_CASE("gradients: two streams, every option of attention, dropout everywhere, by reversal") {
     constexpr decoder_shape paired = [] {
         decoder_shape s = rich;
-        s.residual = residual_kind::two_streams, s.mlp_chunk = 50;
+        s.residual = residual_kind::two_streams, s.token_chunk = 50, s.key_value_heads = 2, s.head_group = 1;
         return s;
     }();
     check_gradients<config<paired, causal & window<40>, reversible, fp64>>(8);
+}
+
+namespace {
+
+constexpr decoder_shape eight_heads(index group) {
+    return {.layers = 4, .width = 64, .heads = 8, .key_value_heads = 4, .head_width = 16, .hidden = 96, .vocabulary = 61, .context = context,
+            .residual = residual_kind::two_streams, .loss_chunk = 50, .token_chunk = 40, .head_group = group};
+}
+
+}  // namespace
+
+TEST_CASE("gradients: two groups of heads in mixed<bf16> are as near to double as all heads at once") {
+    double far = 0, whole_far = 0;
+    for (std::uint64_t i = 0; i < 6; ++i) {
+        trainer<config<eight_heads(0), local, store_all, fp64>> exact{seed{5 + i}};
+        trainer<config<eight_heads(0), local, store_all, mixed<bf16>>> whole{seed{5 + i}};
+        trainer<config<eight_heads(2), local, store_all, mixed<bf16>>> grouped{seed{5 + i}};
+        // The weights as bf16 holds them, so that rounding them is nobody's error.
+        std::transform(whole.store().weights().begin(), whole.store().weights().end(), exact.store().weights().begin(),
+                       [](bf16 w) { return static_cast<double>(to_compute(w)); });
+        const token_batch batch = odd_batch(61, 11 + i);
+        exact.accumulate_gradients(batch), whole.accumulate_gradients(batch), grouped.accumulate_gradients(batch);
+        const auto truth = exact.store().gradients();
+        for (std::size_t k = 0; k < truth.size(); ++k) {
+            far += std::pow(static_cast<double>(grouped.store().gradients()[k]) - truth[k], 2);
+            whole_far += std::pow(static_cast<double>(whole.store().gradients()[k]) - truth[k], 2);
+        }
+    }
+    MESSAGE("error of gradients by groups over that of all heads at once: " << std::sqrt(far / whole_far));
+    CHECK(std::sqrt(far) <= 1.05 * std::sqrt(whole_far));
 }
 TEST_CASE("gradients: sinusoidal positions, an untied head, every key") { check_gradients<config<waves, full, store_all, fp64>>(7); }
 

@@ -18,7 +18,7 @@ template <class Model>
 struct two_streams_in_chunks : Model {
     static constexpr auto shape = [] {
         ls::decoder_shape s = Model::shape;
-        s.residual = ls::residual_kind::two_streams, s.mlp_chunk = 8192;
+        s.residual = ls::residual_kind::two_streams, s.token_chunk = 8192;
         return s;
     }();
     static constexpr auto attention = ls::causal & ls::window<1024>;

@@ -24,7 +24,7 @@ using gpt2 = work_of<models::gpt2, ls::fp32>;
 
 constexpr ls::decoder_shape paired_shape = [] {
     ls::decoder_shape s = models::llama;
-    s.residual = ls::residual_kind::two_streams, s.mlp_chunk = 50, s.qk_norm = true, s.dropout = 0.1;
+    s.residual = ls::residual_kind::two_streams, s.token_chunk = 50, s.qk_norm = true, s.dropout = 0.1;
     return s;
 }();
 using paired = work_of<paired_shape, ls::mixed<ls::bf16>>;

@@ -39,6 +39,7 @@ struct stack_bytes {
     layout backward_scratch;  ///< needed while one block runs backward
     layout turn;              ///< needed from the end of forward to the start of backward: the head and the loss
     half_bytes attention{}, mlp{};  ///< of a block, where there are two streams
+    layout start{};           ///< needed to begin these
 };
 
 /// A stack of blocks which a policy can run. `stream` and `saved` own regions: empty at first, `hold(arena&, tokens)` takes them,

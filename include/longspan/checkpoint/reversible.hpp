@@ -28,7 +28,7 @@ struct reversible_policy {
     [[nodiscard]] static constexpr layout plan(const stack_bytes& stack) {
         return together("activations", region("streams", stack.stream),
                         either("", either("attention's half of a block", stack.attention.forward, stack.attention.reverse),
-                               either("the MLP's half of a block", stack.mlp.forward, stack.mlp.reverse), stack.turn));
+                               either("the MLP's half of a block", stack.mlp.forward, stack.mlp.reverse), stack.start, stack.turn));
     }
 
     template <reversible_stack Stack, class First, class Turn>

@@ -32,4 +32,18 @@ struct piece_table {
     [[nodiscard]] constexpr index length(index i) const { return end(i) - begin(i); }
 };
 
+/// The rows of a matrix as tokens of a batch: [first, first + count) of a table, all of them unless said otherwise.
+struct piece_rows {
+    piece_table of;
+    index first = 0, count = 0;
+
+    constexpr piece_rows() = default;
+    // Implicit: a matrix usually holds every token.
+    constexpr piece_rows(const piece_table& all) : of(all), count(all.tokens) {}
+    constexpr piece_rows(std::span<const piece> pieces, index tokens) : piece_rows(piece_table{pieces, tokens}) {}
+    constexpr piece_rows(const piece_table& of_, index first_, index count_) : of(of_), first(first_), count(count_) {}
+    /// Whether they are tokens of the table at all.
+    [[nodiscard]] constexpr bool valid() const { return first >= 0 && count >= 0 && first <= of.tokens - count; }
+};
+
 }  // namespace longspan

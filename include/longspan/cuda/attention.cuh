@@ -41,6 +41,7 @@ struct score_arguments {
     const float* sinks = nullptr;   ///< [heads] logits
     dropout_rate dropout{};
     random_origin site{};
+    index first_head = 0;           ///< the number that a call's first query head draws dropout as
 };
 
 /// One float per query and head: [tq, heads] with any strides, so that a caller may keep it token by token or head by head.

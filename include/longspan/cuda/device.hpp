@@ -81,11 +81,13 @@ public:
     template <class Model>
     static constexpr bool on_hopper = sizeof(typename Model::template storage<role::activation>) == 2 &&
                                       (Model::shape.head() == 64 || Model::shape.head() == 128 || Model::shape.head() == 256);
+    /// Of one group of heads.
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         constexpr auto shape = Model::shape;
-        if constexpr (on_hopper<Model>) return hopper::attention_backward_workspace(tokens, shape.heads, shape.grouped_heads(), shape.head());
-        else return attention_backward_workspace(tokens, shape.heads, shape.grouped_heads(), shape.head());
+        constexpr index heads = shape.heads / shape.head_groups(), key_heads = shape.grouped_heads() / shape.head_groups();
+        if constexpr (on_hopper<Model>) return hopper::attention_backward_workspace(tokens, heads, key_heads, shape.head());
+        else return attention_backward_workspace(tokens, heads, key_heads, shape.head());
     }
     template <class Model>
     [[nodiscard]] static constexpr bytes loss_workspace(index tokens) {
@@ -118,7 +120,8 @@ public:
     static constexpr bool on_hopper = false;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
-        return attention_backward_workspace(tokens, Model::shape.heads, Model::shape.grouped_heads(), Model::shape.head());
+        constexpr auto shape = Model::shape;
+        return attention_backward_workspace(tokens, shape.heads / shape.head_groups(), shape.grouped_heads() / shape.head_groups(), shape.head());
     }
 };
 

@@ -25,12 +25,12 @@ void start_stream(stream_ref stream, matrix_view<V> values, matrix_view<X> x, in
 
 /// y[t, Width] = x + thin(branch); x where that is outside the range. y may be x. `pieces` lie in device memory and cover x.rows tokens.
 template <index Width, fixed_format X, class B, fixed_format Y>
-void add_branch(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void add_branch(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
                 const random_origin& origin, index* first_bad);
 
 /// The x of which add_branch made y. x may be y.
 template <index Width, fixed_format Y, class B, fixed_format X>
-void take_branch(stream_ref stream, matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_table& pieces, const branch_drop& drop,
+void take_branch(stream_ref stream, matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_rows& pieces, const branch_drop& drop,
                  const random_origin& origin, index* first_bad);
 
 /// x[t, Width] += other: of two streams in range no sum wraps.

@@ -33,6 +33,7 @@ struct cross_entropy_options {
     const float* token_weights = nullptr;  ///< a of each token [t]; null: 1
     double* token_losses = nullptr;        ///< where each token's loss before its weight goes [t], 0 where ignored
     index* first_bad = nullptr;            ///< lowered to the first token whose target is outside [-1, v); such a token is ignored
+    index first_token = 0;                 ///< the number that such a note gives row 0
 };
 
 /// Adds the losses of x[t, c] under the head w[v, c] and targets[t] (-1: ignored) to *sums. `workspace`: loss_workspace bytes at

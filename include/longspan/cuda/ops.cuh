@@ -78,8 +78,8 @@ public:
         cuda::linear_residual<rounding<Model>>(stream_, blas(), x, w, bias, matrix_view<const Y>(onto), y, workspace_);
     }
     template <class Model, class DY, class W, class DX>
-    void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx) const {
-        cuda::linear_input_gradient<rounding<Model>>(stream_, blas(), dy, w, dx, workspace_);
+    void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx, bool add = false) const {
+        cuda::linear_input_gradient<rounding<Model>>(stream_, blas(), dy, w, dx, workspace_, accumulate{add});
     }
     template <class Model, class DY, class X, class DW>
     void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) const {
@@ -178,12 +178,12 @@ public:
         return {{dropout_rate(dropout), depth_rate(skip)}, {{.seed = 0, .step = 0, .layer = static_cast<std::uint32_t>(layer), .site = site}, keys}};
     }
     template <index Width, class X, class B, class Y>
-    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_rows& pieces, matrix_view<Y> y) const {
         if constexpr (fixed_format<Y>) cuda::add_branch<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin, note(&bad_ids::stream));
         else cuda::residual<Width>(stream_, x, branch, y, pieces, thin.drop, thin.origin);
     }
     template <index Width, class Y, class B, class X>
-    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<X> x) const {
+    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_rows& pieces, matrix_view<X> x) const {
         cuda::take_branch<Width>(stream_, y, branch, x, pieces, thin.drop, thin.origin, note(&bad_ids::stream));
     }
     template <index Width, class V, class X>
@@ -207,17 +207,17 @@ public:
               "copy");
     }
     template <index Width, class X, class Y>
-    void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+    void thin(matrix_view<X> x, const branch_thinning& thin, const piece_rows& pieces, matrix_view<Y> y) const {
         cuda::residual_backward<Width>(stream_, x, y, pieces, thin.drop, thin.origin);
     }
 
     // --- attention, loss ----------------------------------------------------------------------------------------------------------
     void make_segments(const piece_table& pieces, segment* out) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_forward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                            matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const;
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+    void attention_backward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                             matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out, matrix_view<D> dq,
                             matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const;
 
@@ -298,7 +298,7 @@ private:
     template <class Model, class Goal>
     [[nodiscard]] cross_entropy_options options(const Goal& to) const {
         return {.smoothing = Model::shape.label_smoothing, .scale = to.scale, .token_weights = to.target_weights,
-                .token_losses = to.token_losses, .first_bad = note(&bad_ids::target)};
+                .token_losses = to.token_losses, .first_bad = note(&bad_ids::target), .first_token = to.first};
     }
 
     stream_ref stream_;

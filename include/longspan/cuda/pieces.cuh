@@ -39,11 +39,13 @@ struct device_pieces {
 namespace detail {
 
 /// Throws bad_argument unless the pieces are there and made for `rows` tokens. What they hold is on the device, and not looked at.
-inline void expect_table(const char* op, const piece_table& pieces, index rows) {
-    expects(pieces.tokens == rows, [&] {
-        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got pieces of " + std::to_string(pieces.tokens) + " tokens";
+inline void expect_table(const char* op, const piece_rows& pieces, index rows) {
+    expects(pieces.count == rows && pieces.valid(), [&] {
+        return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got pieces of " + std::to_string(pieces.of.tokens) + " tokens" +
+               (pieces.count == pieces.of.tokens ? ""
+                                                 : ", of them " + std::to_string(pieces.count) + " from " + std::to_string(pieces.first) + " on");
     });
-    if (rows > 0) expect_pointer(op, "pieces", pieces.pieces.empty() ? nullptr : pieces.pieces.data(), alignof(piece));
+    if (rows > 0) expect_pointer(op, "pieces", pieces.of.pieces.empty() ? nullptr : pieces.of.pieces.data(), alignof(piece));
 }
 
 }  // namespace detail

@@ -21,12 +21,12 @@ namespace longspan::cuda {
 /// y[t, Width] = x + thin(branch), one fma and one rounding; y may be x or branch. `pieces` lie in device memory and cover x.rows
 /// tokens. Deterministic. Throws bad_argument where shapes or pointers do not fit.
 template <index Width, class X, class B, class Y>
-void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
               const random_origin& origin);
 
 /// d_branch[t, Width] = thin(dy) by the same draws; d_branch may be dy.
 template <index Width, class G, class D>
-void residual_backward(stream_ref stream, matrix_view<G> dy, matrix_view<D> d_branch, const piece_table& pieces, const branch_drop& drop,
+void residual_backward(stream_ref stream, matrix_view<G> dy, matrix_view<D> d_branch, const piece_rows& pieces, const branch_drop& drop,
                        const random_origin& origin);
 
 }  // namespace longspan::cuda

@@ -46,6 +46,7 @@ struct score_arguments {
     const double* sinks = nullptr;   ///< [heads] logits
     dropout_rate dropout{};
     random_site site{};
+    index first_head = 0;            ///< the number that a call's first query head draws dropout as
 };
 
 /// Queries [tq, heads·HeadDim], keys and values [tk, kv heads·HeadDim] with heads a multiple of kv heads; all views may have any

@@ -88,8 +88,8 @@ public:
         host::linear<rounding<Model>>(x, w, bias, y, accumulate::yes);
     }
     template <class Model, class DY, class W, class DX>
-    static void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx) {
-        host::linear_input_gradient<rounding<Model>>(dy, w, dx);
+    static void linear_input_gradient(matrix_view<DY> dy, matrix_view<W> w, matrix_view<DX> dx, bool add = false) {
+        host::linear_input_gradient<rounding<Model>>(dy, w, dx, accumulate{add});
     }
     template <class Model, class DY, class X, class DW>
     static void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) {
@@ -200,12 +200,12 @@ public:
         return {{dropout_rate(dropout), depth_rate(skip)}, {keys->seed, keys->step, static_cast<std::uint32_t>(layer), site}};
     }
     template <index Width, class X, class B, class Y>
-    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) const {
+    void add_branch(matrix_view<X> x, matrix_view<B> branch, const branch_thinning& thin, const piece_rows& pieces, matrix_view<Y> y) const {
         if constexpr (fixed_format<Y>) host::add_branch(x, branch, y, pieces, thin.drop, thin.site, stream_note());
         else host::residual(x, branch, y, pieces, thin.drop, thin.site);
     }
     template <index Width, class Y, class B, class X>
-    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_table& pieces, matrix_view<X> x) const {
+    void take_branch(matrix_view<Y> y, matrix_view<B> branch, const branch_thinning& thin, const piece_rows& pieces, matrix_view<X> x) const {
         host::take_branch(y, branch, x, pieces, thin.drop, thin.site, stream_note());
     }
     template <index Width, class V, class X>
@@ -221,7 +221,7 @@ public:
         host::take_stream(x, other);
     }
     template <index Width, class X, class Y>
-    static void thin(matrix_view<X> x, const branch_thinning& thin, const piece_table& pieces, matrix_view<Y> y) {
+    static void thin(matrix_view<X> x, const branch_thinning& thin, const piece_rows& pieces, matrix_view<Y> y) {
         host::residual_backward(x, y, pieces, thin.drop, thin.site);
     }
 
@@ -231,13 +231,15 @@ public:
     }
     static void make_segments(const piece_table& pieces, segment* out) { self_attention_segments(pieces, out); }
 
+    /// Of one group of heads (decoder_shape::head_group). Queries, keys and values are those of such a group, or of all heads; the first
+    /// query head's number among all is `first_head`, and `sink` and `d_sink` are all heads'.
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-    static void attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
+    static void attention_forward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                   matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse);
     template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-    static void attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q,
+    static void attention_backward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q,
                                    matrix_view<Q> k, matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse,
                                    matrix_view<DO> d_out, matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink,
                                    std::byte* workspace);
@@ -344,7 +346,7 @@ private:
     template <class Model, class Goal>
     [[nodiscard]] static cross_entropy_options options(const Goal& to) {
         return {.smoothing = Model::shape.label_smoothing, .scale = to.scale != nullptr ? static_cast<double>(*to.scale) : 1.0,
-                .token_weights = to.target_weights, .token_losses = to.token_losses};
+                .token_weights = to.target_weights, .token_losses = to.token_losses, .first_token = to.first};
     }
     template <class F>
     static void for_chunks(std::size_t size, F&& f) {

@@ -23,12 +23,12 @@ void start_stream(matrix_view<V> values, matrix_view<X> x, index* first_bad);
 
 /// y[t, c] = x + s·dropout(branch); x where that is outside the range. y may be x.
 template <fixed_format X, storage B, fixed_format Y>
-void add_branch(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void add_branch(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
                 const random_site& site, index* first_bad);
 
 /// The x of which add_branch made y. x may be y.
 template <fixed_format Y, storage B, fixed_format X>
-void take_branch(matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_table& pieces, const branch_drop& drop,
+void take_branch(matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_rows& pieces, const branch_drop& drop,
                  const random_site& site, index* first_bad);
 
 /// x += other: of two streams in range no sum wraps.

@@ -41,6 +41,7 @@ struct cross_entropy_options {
     double scale = 1;                      ///< factor of the gradients (not of the losses): the loss scale of fp16
     const float* token_weights = nullptr;  ///< a of each token [t]; null: 1
     double* token_losses = nullptr;        ///< where each token's loss before its weight goes [t], 0 where ignored; or null
+    index first_token = 0;                 ///< the number that a refusal gives row 0
 };
 
 /// Bytes of workspace for chunks of `chunk` tokens and logits computed in compute_t<Activation>.

@@ -14,17 +14,17 @@
 
 namespace longspan::host {
 
-/// y = x + s·dropout(branch). All [tokens, width] with tokens = pieces.tokens; y may be x or branch. Where an element or a
+/// y = x + s·dropout(branch). All [tokens, width] with tokens = pieces.count; y may be x or branch. Where an element or a
 /// document is dropped, y = x to the bit. Deterministic. Throws bad_argument if shapes or the table do not fit.
 template <class X, class B, class Y>
     requires storage_format<std::remove_const_t<X>> && storage_format<std::remove_const_t<B>> && storage_format<Y>
-void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
               const random_site& site);
 
 /// dbranch = s·dropout(dy), with the forward pass's mask. (The stream's own gradient is dy itself.) dbranch may be dy.
 template <class G, class D>
     requires storage_format<std::remove_const_t<G>> && storage_format<D>
-void residual_backward(matrix_view<G> dy, matrix_view<D> dbranch, const piece_table& pieces, const branch_drop& drop,
+void residual_backward(matrix_view<G> dy, matrix_view<D> dbranch, const piece_rows& pieces, const branch_drop& drop,
                        const random_site& site);
 
 }  // namespace longspan::host

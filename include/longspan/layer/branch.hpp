@@ -28,9 +28,9 @@ struct residual_branch {
                                 : shape.stochastic_depth;
     }
 
-    /// y = x ± thin(branch · Wᵀ + b). `scratch` is [tokens, width], used only when the branch is apart.
+    /// y = x ± thin(branch · Wᵀ + b), of tokens from `first` on. `scratch` is as large as y, and used only when the branch is apart.
     template <joining Way = joining::add, class Context, class Weight>
-    static void forward(Context& c, index layer, draw_site site,
+    static void forward(Context& c, index layer, draw_site site, index first,
                         typename Model::template const_view<role::residual> x,
                         typename Model::template const_view<role::activation> branch, Weight weight,
                         const typename Model::template storage<role::weight>* bias,
@@ -38,29 +38,23 @@ struct residual_branch {
                         typename Model::template view<role::residual> y) {
         if constexpr (apart) {
             c.ops.template linear<Model>(branch, weight, bias, scratch);
-            join<Way>(c, layer, site, x, scratch, y);
+            const piece_rows rows(c.pieces, first, x.rows);
+            static_assert(Way == joining::add || shape.streams() == 2, "only a model of two streams can take a branch off a stream");
+            if constexpr (Way == joining::add) c.ops.template add_branch<shape.width>(x, scratch, thinning(c, layer, site), rows, y);
+            else c.ops.template take_branch<shape.width>(x, scratch, thinning(c, layer, site), rows, y);
         } else {
             c.ops.template linear_onto<Model>(branch, weight, bias, x, y);
         }
     }
 
-    /// y = x ± thin(product), of a branch that is apart.
-    template <joining Way, class Context>
-    static void join(Context& c, index layer, draw_site site, typename Model::template const_view<role::residual> x,
-                     typename Model::template const_view<role::activation> product, typename Model::template view<role::residual> y) {
-        static_assert(Way == joining::add || shape.streams() == 2, "only a model of two streams can take a branch off a stream");
-        if constexpr (Way == joining::add) c.ops.template add_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
-        else c.ops.template take_branch<shape.width>(x, product, thinning(c, layer, site), c.pieces, y);
-    }
-
     /// The gradient that reaches the branch's product: thin(dy), in `scratch` when thinned, else dy itself.
     template <class Context>
-    static auto backward(Context& c, index layer, draw_site site,
+    static auto backward(Context& c, index layer, draw_site site, index first,
                          typename Model::template const_view<role::gradient> dy,
                          typename Model::template view<role::gradient> scratch)
         -> typename Model::template const_view<role::gradient> {
         if constexpr (thinned) {
-            c.ops.template thin<shape.width>(dy, thinning(c, layer, site), c.pieces, scratch);
+            c.ops.template thin<shape.width>(dy, thinning(c, layer, site), piece_rows(c.pieces, first, dy.rows), scratch);
             return scratch;
         } else {
             return dy;

@@ -3,7 +3,7 @@
 // Where the stream ends: the final norm, the projection to the vocabulary and the cross-entropy, in chunks of tokens, so that
 // logits of all tokens never exist. Loss and gradients come in one pass; the turn from forward to backward.
 //
-// Scratch: 2 [tokens, width] for the normed stream and its gradient, and [loss_chunk, vocabulary] logits.
+// Scratch: 2 [token_chunk, width] for the normed stream and its gradient, and [loss_chunk, vocabulary] logits.
 #pragma once
 
 #include <array>
@@ -12,6 +12,7 @@
 #include <longspan/core/cross_entropy_sums.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
+#include <longspan/layer/token_chunks.hpp>
 
 namespace longspan {
 
@@ -39,13 +40,15 @@ struct head_layer {
 
     template <class Backend>
     [[nodiscard]] static constexpr layout turn_scratch(index tokens) {
-        return together("head and loss", layout_of<precision, scratch_table>("", tokens), layout_of<precision, gradient_table>("", tokens),
-                        region("logits of a chunk", Backend::template loss_workspace<Model>(tokens)));
+        const index rows = shape.chunk(tokens);
+        return together("head and loss", layout_of<precision, scratch_table>("", rows), layout_of<precision, gradient_table>("", rows),
+                        region("logits of a chunk", Backend::template loss_workspace<Model>(rows)));
     }
     template <class Backend>
     [[nodiscard]] static constexpr layout evaluation_scratch(index tokens) {
-        return together("head and loss", layout_of<precision, scratch_table>("", tokens),
-                        region("logits of a chunk", Backend::template loss_workspace<Model>(tokens)));
+        const index rows = shape.chunk(tokens);
+        return together("head and loss", layout_of<precision, scratch_table>("", rows),
+                        region("logits of a chunk", Backend::template loss_workspace<Model>(rows)));
     }
 
     /// What the loss is measured against, and where it goes; all in the backend's memory. Targets, weights and per-token losses
@@ -56,6 +59,16 @@ struct head_layer {
         double* token_losses = nullptr;               ///< written: each target's own loss
         const float* scale = nullptr;                 ///< of the gradients (loss scaling), not of the loss; null: 1
         cross_entropy_sums* sums = nullptr;           ///< what the targets' losses are added to
+        index first = 0;                              ///< the batch's token that row 0 is
+
+        /// Of tokens from `begin` on.
+        [[nodiscard]] goal from(index begin) const {
+            goal rest = *this;
+            rest.targets += begin, rest.first += begin;
+            if (target_weights != nullptr) rest.target_weights += begin;
+            if (token_losses != nullptr) rest.token_losses += begin;
+            return rest;
+        }
     };
 
     /// Adds the loss to goal.sums; dx = its gradient with respect to x, times goal.scale. `table` and its gradient:
@@ -65,27 +78,35 @@ struct head_layer {
                      typename Model::template view<role::parameter_gradient> d_table, const goal& to,
                      typename Model::template const_view<role::residual> x,
                      typename Model::template view<role::gradient> dx) {
-        tensors<precision, scratch_table> scratch(*c.memory, c.tokens);
-        tensors<precision, gradient_table> back(*c.memory, c.tokens);
+        const index most = shape.chunk(c.tokens);
+        tensors<precision, scratch_table> scratch(*c.memory, most);
+        tensors<precision, gradient_table> back(*c.memory, most);
         using backend = typename Context::backend;
-        held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(c.tokens));
-        const auto normed = scratch.template get<"normed">();
-        const auto d_normed = back.template get<"d normed">();
-        norm::forward(c, w, x, normed, scratch);
-        c.ops.template loss<Model>(normed, table, to, d_normed, d_table, workspace.data());
-        norm::template backward<false>(c, w, g, x, d_normed, scratch, dx);
+        held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(most));
+        for_token_chunks(c.tokens, most, [&](index begin, index count) {
+            const rows_of here{scratch, 0, count};
+            const auto normed = here.template get<"normed">();
+            const auto d_normed = back.template get<"d normed">().row_range(0, count);
+            norm::forward(c, w, x.row_range(begin, count), normed, here);
+            c.ops.template loss<Model>(normed, table, to.from(begin), d_normed, d_table, workspace.data());
+            norm::template backward<false>(c, w, g, x.row_range(begin, count), d_normed, here, dx.row_range(begin, count));
+        });
     }
 
     /// Adds the loss to goal.sums, forward only.
     template <class Context>
     static void evaluate(Context& c, weights w, typename Model::template const_view<role::weight> table, const goal& to,
                          typename Model::template const_view<role::residual> x) {
-        tensors<precision, scratch_table> scratch(*c.memory, c.tokens);
+        const index most = shape.chunk(c.tokens);
+        tensors<precision, scratch_table> scratch(*c.memory, most);
         using backend = typename Context::backend;
-        held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(c.tokens));
-        const auto normed = scratch.template get<"normed">();
-        norm::forward(c, w, x, normed, scratch);
-        c.ops.template loss_only<Model>(normed, table, to, workspace.data());
+        held_region workspace(*c.memory, "logits of a chunk", backend::template loss_workspace<Model>(most));
+        for_token_chunks(c.tokens, most, [&](index begin, index count) {
+            const rows_of here{scratch, 0, count};
+            const auto normed = here.template get<"normed">();
+            norm::forward(c, w, x.row_range(begin, count), normed, here);
+            c.ops.template loss_only<Model>(normed, table, to.from(begin), workspace.data());
+        });
     }
 };
 

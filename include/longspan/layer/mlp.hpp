@@ -4,7 +4,7 @@
 //
 // Saved per token: the pre-activation (2f gated, f plain) and the norm's statistics. The activation itself is recomputed in the
 // pass which needs its derivative. Scratch: max(width, f) forward, at most (2·2 + …)f backward; see `backward_scratch`.
-// shape.mlp_chunk takes so many tokens at a time through all of it: hidden activations of others do not exist, but where they are saved.
+// shape.token_chunk takes so many tokens at a time through all of it: of others nothing exists but what is saved.
 // Reference: Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202.
 #pragma once
 
@@ -13,6 +13,7 @@
 #include <longspan/layer/branch.hpp>
 #include <longspan/layer/normalisation.hpp>
 #include <longspan/layer/start.hpp>
+#include <longspan/layer/token_chunks.hpp>
 
 namespace longspan {
 
@@ -23,7 +24,7 @@ struct mlp_layer {
     static constexpr index hidden = shape.hidden;
     static constexpr index first = shape.gated() ? 2 * hidden : hidden;  ///< columns of the first product: [gate | up], or up
     /// Tokens at a time.
-    [[nodiscard]] static constexpr index chunk(index tokens) { return 0 < shape.mlp_chunk && shape.mlp_chunk < tokens ? shape.mlp_chunk : tokens; }
+    [[nodiscard]] static constexpr index chunk(index tokens) { return shape.chunk(tokens); }
     using precision = typename Model::precision;
     using branch = residual_branch<Model>;
     using norm = normalisation<Model>;
@@ -78,46 +79,35 @@ private:
         return layout_of<precision, Table>("", tokens);
     }
 
-    /// Some rows of all tensors of a table.
-    template <class Kept>
-    struct rows_of {
-        const Kept& all;
-        index begin, count;
-        template <fixed_string Name>
-        [[nodiscard]] auto get() const {
-            return all.template get<Name>().row_range(begin, count);
-        }
-    };
     /// Calls f(begin, count) for the tokens of each chunk.
     template <class F>
     static void for_chunks(index tokens, F&& f) {
-        for (index begin = 0; begin < tokens; begin += chunk(tokens)) f(begin, tokens - begin < chunk(tokens) ? tokens - begin : chunk(tokens));
+        for_token_chunks(tokens, chunk(tokens), f);
+    }
+    [[nodiscard]] static constexpr layout contract_scratch(index rows) {
+        return together("", bytes_of_table<branch_table>(rows), bytes_of_table<activated_table>(rows));
     }
     [[nodiscard]] static constexpr layout chunk_backward_scratch(index rows) {
-        return together("", bytes_of_table<pre_gradient_table>(rows),
+        return together("mlp backward", bytes_of_table<branch_gradient_table>(rows), bytes_of_table<pre_gradient_table>(rows),
                         either("", bytes_of_table<activated_gradient_table>(rows), bytes_of_table<normed_table>(rows),
                                bytes_of_table<normed_gradient_table>(rows)));
     }
 
 public:
     [[nodiscard]] static constexpr layout forward_scratch(index tokens) {
-        return either("mlp forward", bytes_of_table<normed_table>(chunk(tokens)),
-                      together("", bytes_of_table<branch_table>(tokens), bytes_of_table<activated_table>(chunk(tokens))));
+        return either("mlp forward", bytes_of_table<normed_table>(chunk(tokens)), contract_scratch(chunk(tokens)));
     }
-    [[nodiscard]] static constexpr layout backward_scratch(index tokens) {
-        return together("mlp backward", bytes_of_table<branch_gradient_table>(tokens), chunk_backward_scratch(chunk(tokens)));
-    }
+    [[nodiscard]] static constexpr layout backward_scratch(index tokens) { return chunk_backward_scratch(chunk(tokens)); }
     /// Of `add` and of `reverse`, which save nothing that outlives them.
     [[nodiscard]] static constexpr layout add_scratch(index tokens) {
         const index rows = chunk(tokens);
-        return together("mlp forward", bytes_of_table<branch_table>(tokens), bytes_of_table<saved_table>(rows),
-                        either("", bytes_of_table<normed_table>(rows), bytes_of_table<activated_table>(rows)));
+        return together("mlp forward", bytes_of_table<saved_table>(rows),
+                        either("", bytes_of_table<normed_table>(rows), contract_scratch(rows)));
     }
     [[nodiscard]] static constexpr layout reverse_scratch(index tokens) {
         const index rows = chunk(tokens);
-        return together("mlp made again, backward", bytes_of_table<branch_table>(tokens), bytes_of_table<branch_gradient_table>(tokens),
-                        bytes_of_table<saved_table>(rows),
-                        either("", bytes_of_table<normed_table>(rows), bytes_of_table<activated_table>(rows), chunk_backward_scratch(rows)));
+        return together("mlp made again, backward", bytes_of_table<saved_table>(rows),
+                        either("", bytes_of_table<normed_table>(rows), contract_scratch(rows), chunk_backward_scratch(rows)));
     }
     /// Floating-point operations of the products, forward, per token.
     [[nodiscard]] static constexpr double products() { return 2.0 * static_cast<double>(width * (first + hidden)); }
@@ -131,15 +121,12 @@ public:
     template <cost From = cost::output, class Context>
     static void forward_onto(Context& c, index layer, weights w, residual_in x, residual_in onto, residual_out* y, const saved& kept) {
         if constexpr (cost::expansion < From) {
-            for_chunks(c.tokens, [&](index begin, index count) { expand(c, w, x.row_range(begin, count), rows_of<saved>{kept, begin, count}); });
+            for_chunks(c.tokens, [&](index begin, index count) { expand(c, w, x.row_range(begin, count), rows_of{kept, begin, count}); });
         }
         if (!y) return;
-        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
-        const auto out = scratch.template get<"branch">();
         for_chunks(c.tokens, [&](index begin, index count) {
-            contract(c, w, rows_of<saved>{kept, begin, count}, onto, out, *y, begin);
+            contract<joining::add>(c, layer, w, rows_of{kept, begin, count}, begin, onto.row_range(begin, count), y->row_range(begin, count));
         });
-        if constexpr (branch::apart) branch::template join<joining::add>(c, layer, draw_site::mlp_branch, onto, out, *y);
     }
 
     /// dx: the gradient with respect to y on entry, with respect to x on return.
@@ -150,10 +137,8 @@ public:
     /// dx += the gradient through the branch, of which dy is the gradient; dy may be dx.
     template <class Context>
     static void backward(Context& c, index layer, weights w, gradients g, residual_in x, const saved& kept, gradient_in dy, gradient_view dx) {
-        const scratch_of<branch_gradient_table> outer(*c.memory, c.tokens);
-        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, dy, outer.template get<"d branch">());
         for_chunks(c.tokens, [&](index begin, index count) {
-            chunk_backward(c, w, g, x.row_range(begin, count), rows_of<saved>{kept, begin, count}, d_branch.row_range(begin, count),
+            chunk_backward(c, layer, w, g, begin, x.row_range(begin, count), rows_of{kept, begin, count}, dy.row_range(begin, count),
                            dx.row_range(begin, count));
         });
     }
@@ -161,32 +146,24 @@ public:
     /// y += branch(x), of two streams.
     template <class Context>
     static void add(Context& c, index layer, weights w, residual_in x, residual_out y) {
-        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
-        const auto out = scratch.template get<"branch">();
         const saved passing(*c.memory, chunk(c.tokens));
         for_chunks(c.tokens, [&](index begin, index count) {
-            const rows_of<saved> kept{passing, 0, count};
+            const rows_of kept{passing, 0, count};
             expand(c, w, x.row_range(begin, count), kept);
-            contract(c, w, kept, y, out, y, begin);
+            contract<joining::add>(c, layer, w, kept, begin, y.row_range(begin, count), y.row_range(begin, count));
         });
-        branch::template join<joining::add>(c, layer, draw_site::mlp_branch, y, out, y);
     }
     /// y -= branch(x), to the bit, and dx += the gradient through the branch of which dy is the gradient: hidden activations are made once
     /// for both.
     template <class Context>
     static void reverse(Context& c, index layer, weights w, gradients g, residual_in x, residual_out y, gradient_in dy, gradient_view dx) {
-        const scratch_of<branch_table> scratch(*c.memory, c.tokens);
-        const scratch_of<branch_gradient_table> outer(*c.memory, c.tokens);
-        const auto out = scratch.template get<"branch">();
-        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, dy, outer.template get<"d branch">());
         const saved passing(*c.memory, chunk(c.tokens));
         for_chunks(c.tokens, [&](index begin, index count) {
-            const rows_of<saved> kept{passing, 0, count};
+            const rows_of kept{passing, 0, count};
             expand(c, w, x.row_range(begin, count), kept);
-            contract(c, w, kept, y, out, y, begin);
-            chunk_backward(c, w, g, x.row_range(begin, count), kept, d_branch.row_range(begin, count), dx.row_range(begin, count));
+            contract<joining::take>(c, layer, w, kept, begin, y.row_range(begin, count), y.row_range(begin, count));
+            chunk_backward(c, layer, w, g, begin, x.row_range(begin, count), kept, dy.row_range(begin, count), dx.row_range(begin, count));
         });
-        branch::template join<joining::take>(c, layer, draw_site::mlp_branch, y, out, y);
     }
 
 private:
@@ -199,23 +176,22 @@ private:
         c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
                                      kept.template get<"pre-activation">());
     }
-    /// From there to the branch, in a tensor of its own or on top of the stream: rows of `out`, or of y.
-    template <class Context, class Kept, class Out>
-    static void contract(Context& c, weights w, const Kept& kept, residual_in onto, Out out, residual_out y, index begin) {
-        const index count = kept.count;
+    /// From there to the branch and, of tokens from `first` on, into the stream, or off it.
+    template <joining Way, class Context, class Kept>
+    static void contract(Context& c, index layer, weights w, const Kept& kept, index first, residual_in onto, residual_out y) {
+        const scratch_of<branch_table> apart(*c.memory, chunk(c.tokens));
         const scratch_of<activated_table> scratch(*c.memory, chunk(c.tokens));
-        const auto activated = scratch.template get<"activated">().row_range(0, count);
+        const auto activated = scratch.template get<"activated">().row_range(0, y.rows);
         c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
-        if constexpr (branch::apart) {
-            c.ops.template linear<Model>(activated, w.template get<"out.weight">(), w.template get<"out.bias">().data, out.row_range(begin, count));
-        } else {
-            c.ops.template linear_onto<Model>(activated, w.template get<"out.weight">(), w.template get<"out.bias">().data,
-                                              onto.row_range(begin, count), y.row_range(begin, count));
-        }
+        branch::template forward<Way>(c, layer, draw_site::mlp_branch, first, onto, activated, w.template get<"out.weight">(),
+                                      w.template get<"out.bias">().data, apart.template get<"branch">().row_range(0, y.rows), y);
     }
     template <class Context, class Kept>
-    static void chunk_backward(Context& c, weights w, gradients g, residual_in x, const Kept& kept, gradient_in d_branch, gradient_view dx) {
+    static void chunk_backward(Context& c, index layer, weights w, gradients g, index first, residual_in x, const Kept& kept, gradient_in dy,
+                               gradient_view dx) {
         const index rows = chunk(c.tokens);
+        const scratch_of<branch_gradient_table> thinned(*c.memory, rows);
+        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, first, dy, thinned.template get<"d branch">().row_range(0, x.rows));
         const scratch_of<pre_gradient_table> outer(*c.memory, rows);
         const auto d_pre = outer.template get<"d pre-activation">().row_range(0, x.rows);
         {

@@ -63,8 +63,7 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     template <block_half Half, class Context>
     static void add_half(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x) {
         if constexpr (Half == block_half::attention) {
-            const typename attention::saved passing(*c.memory, c.tokens);
-            move_attention<joining::add>(c, layer, bucket, arguments, x, passing);
+            attention::add(c, layer, typename attention::weights(bucket), arguments, x.second, x.first);
         } else {
             mlp::add(c, layer, mlp_weights(bucket), x.first, x.second);
         }
@@ -74,10 +73,8 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     static void reverse_half(Context& c, index layer, const weight* bucket, gradient* gradients, const arguments_type& arguments, streams x,
                              gradients_pair dx) {
         if constexpr (Half == block_half::attention) {
-            const typename attention::saved passing(*c.memory, c.tokens);
-            move_attention<joining::take>(c, layer, bucket, arguments, x, passing);
-            attention::backward(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, passing,
-                                dx.first, dx.second);
+            attention::reverse(c, layer, typename attention::weights(bucket), typename attention::gradients(gradients), arguments, x.second, x.first,
+                               dx.first, dx.second);
         } else {
             mlp::reverse(c, layer, mlp_weights(bucket), typename mlp::gradients(gradients + tables::mlp_offset), x.first, x.second, dx.second,
                          dx.first);
@@ -87,26 +84,15 @@ struct two_stream_block : decoder_block<Model, Pattern> {
     template <block_half Half, class Backend>
     [[nodiscard]] static constexpr layout add_half_scratch(index tokens) {
         if constexpr (Half == block_half::mlp) return mlp::add_scratch(tokens);
-        else return together("attention forward", attention_saved(tokens), attention::template forward_scratch<Backend>(tokens));
+        else return attention::add_scratch(tokens);
     }
     template <block_half Half, class Backend>
     [[nodiscard]] static constexpr layout reverse_half_scratch(index tokens) {
         if constexpr (Half == block_half::mlp) return mlp::reverse_scratch(tokens);
-        else
-            return together("attention made again, backward", attention_saved(tokens),
-                            either("", attention::template forward_scratch<Backend>(tokens), attention::template backward_scratch<Backend>(tokens)));
+        else return attention::template reverse_scratch<Backend>(tokens);
     }
 
 private:
-    template <joining Way, class Context>
-    static void move_attention(Context& c, index layer, const weight* bucket, const arguments_type& arguments, streams x,
-                               const typename attention::saved& kept) {
-        attention::template forward_onto<cost::output, Way>(c, layer, typename attention::weights(bucket), arguments, x.second, x.first, &x.first,
-                                                            kept);
-    }
-    [[nodiscard]] static constexpr layout attention_saved(index tokens) {
-        return layout_of<typename Model::precision, typename attention::saved_table>("saved", tokens);
-    }
     [[nodiscard]] static auto mlp_weights(const weight* bucket) { return typename mlp::weights(bucket + tables::mlp_offset); }
 };
 

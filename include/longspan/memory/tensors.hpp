@@ -10,8 +10,9 @@
 //     tensors<precision, saved_table> saved{arena, tokens};
 //     saved.get<"qkv">()      // matrix_view<storage_of<precision, role::saved>>, [tokens, 768]
 //
-// A tensor with 0 columns takes no bytes: how a table leaves out what an option does not need. A table of what a layer saves may be
-// held in two parts, what a policy keeps and, above it and for less long, the rest: `hold(arena, tokens, cost)` and `hold_rest()`.
+// A tensor with 0 columns takes no bytes: how a table leaves out what an option does not need. Several alike stand side by side under one
+// name, each a region of its own: get<"qkv">(3). A table of what a layer saves may be held in two parts, what a policy keeps and, above it
+// and for less long, the rest: `hold(arena, tokens, cost)` and `hold_rest()`.
 #pragma once
 
 #include <array>
@@ -71,12 +72,17 @@ template <class Table, fixed_string Name>
     throw "no tensor of this name in the table";
 }
 
-/// The table's tensors for `tokens` tokens, held together.
+/// The table's tensors for `tokens` tokens, held together. Neighbours of one name, which are alike, are one node.
 template <precision_policy Precision, class Table>
 [[nodiscard]] constexpr layout layout_of(std::string_view name, index tokens) {
     layout result = together(name);
-    for (const tensor& t : Table::list) {
-        if (t.columns > 0) result.add(region(t.name, tokens * t.columns * element_bytes<Precision>(t.stored_as), t.worth));
+    constexpr std::size_t count = Table::list.size();
+    for (std::size_t i = 0, end = 0; i < count; i = end) {
+        const tensor& t = Table::list[i];
+        for (end = i + 1; end < count && std::string_view(Table::list[end].name) == t.name;) ++end;
+        if (t.columns == 0) continue;
+        const layout one = region(t.name, tokens * t.columns * element_bytes<Precision>(t.stored_as), t.worth);
+        result.add(one.repeated(static_cast<index>(end - i)));
     }
     return result;
 }
@@ -123,12 +129,13 @@ public:
         }
     }
 
-    /// The tensor of that name, [tokens, columns]; without data when it has no columns.
+    /// The tensor of that name, [tokens, columns]; without data when it has no columns. Of several alike, which stand side by side in the
+    /// table, the one of that number.
     template <fixed_string Name>
-    [[nodiscard]] auto get() const {
+    [[nodiscard]] auto get(index number = 0) const {
         constexpr std::size_t i = position_in<Table, Name>();
         using element = storage_of<Precision, Table::list[i].stored_as>;
-        return matrix_view<element>(reinterpret_cast<element*>(at_[i]), tokens_, Table::list[i].columns);
+        return matrix_view<element>(reinterpret_cast<element*>(at_[i + static_cast<std::size_t>(number)]), tokens_, Table::list[i].columns);
     }
 
 private:

@@ -63,7 +63,7 @@ struct decoder_memory {
     struct gradient_table {
         static constexpr std::array list{tensor{"gradient stream", role::gradient, shape.streams() * shape.width}};
     };
-    /// What two streams begin with. Less than the turn takes, so no plan names it.
+    /// What two streams begin with. Less than a block saves, so that only plans which keep nothing name it.
     struct start_table {
         static constexpr std::array list{tensor{"embedded", role::activation, shape.width}};
     };
@@ -96,6 +96,7 @@ struct decoder_memory {
                           .backward_scratch = block::template backward_scratch<Backend>(tokens),
                           .turn = head_layer<Model>::template turn_scratch<Backend>(tokens)};
         if constexpr (shape.streams() == 2) {
+            sizes.start = layout_of<precision, start_table>("", tokens);
             using paired = two_stream_block<Model, pattern_at<Patterns, 0>>;
             sizes.attention = {paired::template add_half_scratch<block_half::attention, Backend>(tokens),
                                paired::template reverse_half_scratch<block_half::attention, Backend>(tokens)};
@@ -109,7 +110,7 @@ struct decoder_memory {
         const stack_bytes s = stack(tokens);
         if (shape.streams() == 2) {  // in place, half a block at a time
             return together("evaluation", region("", s.stream),
-                            either("", s.attention.forward, s.mlp.forward, head_layer<Model>::template evaluation_scratch<Backend>(tokens)));
+                            either("", s.start, s.attention.forward, s.mlp.forward, head_layer<Model>::template evaluation_scratch<Backend>(tokens)));
         }
         return together("evaluation", region("", s.stream).repeated(2),
                         either("", together("", s.saved, s.forward_scratch), head_layer<Model>::template evaluation_scratch<Backend>(tokens)));

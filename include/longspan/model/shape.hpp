@@ -39,7 +39,8 @@ struct decoder_shape {
     double stochastic_depth = 0;    ///< probability that a document skips the last layer's branches; grows linearly from 0 (arXiv:1603.09382)
     double label_smoothing = 0;
     index loss_chunk = 256;         ///< tokens whose logits exist at once
-    index mlp_chunk = 0;            ///< tokens whose hidden activations exist at once, where they are not saved; 0: all
+    index token_chunk = 0;          ///< tokens that norms, projections and the MLP take at a time; of others only what is saved exists; 0: all
+    index head_group = 0;           ///< key/value heads that attention takes at a time, with the query heads they serve; 0: all
 
     [[nodiscard]] constexpr index query_heads() const { return heads; }
     [[nodiscard]] constexpr index grouped_heads() const { return key_value_heads > 0 ? key_value_heads : heads; }
@@ -47,6 +48,10 @@ struct decoder_shape {
     [[nodiscard]] constexpr index query_width() const { return heads * head(); }
     [[nodiscard]] constexpr index key_value_width() const { return grouped_heads() * head(); }
     [[nodiscard]] constexpr index streams() const { return residual == residual_kind::two_streams ? 2 : 1; }
+    /// Groups of heads that attention goes through, one after another.
+    [[nodiscard]] constexpr index head_groups() const { return head_group > 0 ? grouped_heads() / head_group : 1; }
+    /// Of so many tokens, those that are taken at a time.
+    [[nodiscard]] constexpr index chunk(index tokens) const { return 0 < token_chunk && token_chunk < tokens ? token_chunk : tokens; }
     [[nodiscard]] constexpr bool gated() const { return mlp == mlp_kind::silu_gated; }
 
     friend constexpr bool operator==(const decoder_shape&, const decoder_shape&) = default;
@@ -74,7 +79,9 @@ consteval bool check_shape() {
     static_assert(Shape.label_smoothing >= 0 && Shape.label_smoothing < 1,
                   "decoder_shape.label_smoothing is a share in [0, 1)");
     static_assert(Shape.soft_cap >= 0, "decoder_shape.soft_cap is a bound on the scores: positive, or 0 for none");
-    static_assert(Shape.mlp_chunk >= 0, "decoder_shape.mlp_chunk: tokens that the MLP takes at a time, or 0 for all");
+    static_assert(Shape.token_chunk >= 0, "decoder_shape.token_chunk: tokens that norms, projections and the MLP take at a time, or 0 for all");
+    static_assert(Shape.head_group >= 0 && Shape.grouped_heads() % (Shape.head_group > 0 ? Shape.head_group : 1) == 0,
+                  "decoder_shape.head_group does not divide the key/value heads: attention takes whole groups of them at a time, or 0 for all");
     static_assert(Shape.loss_chunk > 0, "decoder_shape.loss_chunk: the loss takes at least 1 token at a time");
     return true;
 }

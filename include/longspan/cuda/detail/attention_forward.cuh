@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(forward_shape<F, HeadDim, Score>::threads, for
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
-            drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, first_query + warp_row, key_position);
+            drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, c.numbers.first_head + head, first_query + warp_row, key_position);
         }
 #pragma unroll
         for (int m = 0; m < row_tiles; ++m)

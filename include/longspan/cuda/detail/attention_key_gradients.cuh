@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(key_gradient_shape<F, HeadDim, Score, query_ca
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
-            drawn.draw(base + memory::drop + me.warp * memory::drawn::size, drop_key, s.document, here.head, query_position, first_key + warp_key);
+            drawn.draw(base + memory::drop + me.warp * memory::drawn::size, drop_key, s.document, c.numbers.first_head + here.head, query_position, first_key + warp_key);
         }
         const int apart = static_cast<int>(query_position - first_key - warp_key) - g + 2 * t;
         const std::uint32_t statistics = base + memory::statistics + stage * memory::statistics_stage + (warp_query + 2 * t) * 8;

@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(query_gradient_shape<F, HeadDim, Score>::threa
         }
         typename memory::drawn drawn;
         if constexpr (Score::dropout) {
-            drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, head, first_query + warp_row, key_position);
+            drawn.draw(base + memory::drop + warp * memory::drawn::size, drop_key, s.document, c.numbers.first_head + head, first_query + warp_row, key_position);
         }
         const int apart = static_cast<int>(first_query + warp_row - key_position) + g - 2 * t;
         // P while dP is made; from here on `score` is P, times the cap's derivative.

@@ -33,6 +33,7 @@ struct score_numbers {
     std::uint32_t drop_threshold;
     float keep_scale;
     random_origin site;
+    int first_head;       ///< of the call's, among those that numbers are drawn for
 };
 template <class Score>
 [[nodiscard]] score_numbers numbers_of(const char* op, const score_arguments& a, index head_dim) {
@@ -50,7 +51,7 @@ template <class Score>
     const double cap = Score::soft_cap ? a.soft_cap : 1;
     return {static_cast<float>(Score::soft_cap ? natural / cap : natural * log2_e), static_cast<float>(natural),
             static_cast<float>(cap * log2_e), static_cast<float>(1 / (cap * log2_e)), a.slopes, a.sinks,
-            a.dropout.threshold(), a.dropout.scale<float>(), a.site};
+            a.dropout.threshold(), a.dropout.scale<float>(), a.site, static_cast<int>(a.first_head)};
 }
 
 /// The rule of one head. A plain score is its product times `scale`, which the exponential's multiply-add takes along.

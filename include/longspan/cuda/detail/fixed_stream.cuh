@@ -50,11 +50,12 @@ __global__ void __launch_bounds__(256) start_stream_kernel(matrix_view<const V> 
     }
 }
 
-/// y = x ± thinned branch. `factor` is a scale times 2^Fraction, so that the product is rounded as it would be without it.
+/// y = x ± thinned branch; row 0 is `first_token` of the pieces. `factor` is a scale times 2^Fraction, so that the product is rounded as it
+/// would be without it.
 template <index Width, bool Add, bool Thin, class X, class B>
 __global__ void __launch_bounds__(thin_threads, 3) move_stream_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<X> y,
-                                                                      device_pieces pieces, branch_drop drop, random_origin origin, float factor,
-                                                                      index* first_bad) {
+                                                                      device_pieces pieces, index first_token, branch_drop drop, random_origin origin,
+                                                                      float factor, index* first_bad) {
     using shape = thin_shape<Width, true, Thin, X, B, X>;
     constexpr int n = shape::n;
     __shared__ thin_draws<Thin ? shape::rows : 1> draws;
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(thin_threads, 3) move_stream_kernel(matrix_vie
             });
         }
         if constexpr (Thin) {
-            if (batch == 0) draws.find(pieces, first, rows, drop, origin);  // while the first loads are under way
+            if (batch == 0) draws.find(pieces, first_token + first, rows, drop, origin);  // while the first loads are under way
         }
 #pragma unroll
         for (int k = 0; k < shape::ahead; ++k) {
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(thin_threads, 3) move_stream_kernel(matrix_vie
                 }
                 *reinterpret_cast<packet<X, n>*>(y.row(first + at.row) + c) = result;
             });
-            if (!good) note_first(first_bad, first + at.row);
+            if (!good) note_first(first_bad, first_token + first + at.row);
         }
     }
 }
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(256) merge_stream_kernel(matrix_view<X> x, mat
 }
 
 template <index Width, bool Add, class X, class B, class Y>
-void move_stream(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces,
+void move_stream(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces,
                  const branch_drop& drop, const random_origin& origin, index* first_bad) {
     static_assert(std::is_same_v<std::remove_const_t<X>, Y>, "a stream's sum is in the stream's format");
     static_assert(sizeof(Y) == 4, "streams of 64 bits, under double, are the host's");
@@ -145,7 +146,7 @@ void move_stream(const char* op, stream_ref stream, matrix_view<X> x, matrix_vie
         constexpr bool Thin = decltype(thin)::value;
         using shape = thin_shape<Width, true, Thin, Y, b_element, Y>;
         move_stream_kernel<Width, Add, Thin, Y, b_element>
-            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces, drop, origin, factor, first_bad);
+            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor, first_bad);
     };
     if (drop.dropout.active() || drop.depth.active()) launch(std::true_type{});
     else launch(std::false_type{});
@@ -178,13 +179,13 @@ void start_stream(stream_ref stream, matrix_view<V> values, matrix_view<X> x, in
 }
 
 template <index Width, fixed_format X, class B, fixed_format Y>
-void add_branch(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void add_branch(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
                 const random_origin& origin, index* first_bad) {
     detail::move_stream<Width, true>("add_branch", stream, x, branch, y, pieces, drop, origin, first_bad);
 }
 
 template <index Width, fixed_format Y, class B, fixed_format X>
-void take_branch(stream_ref stream, matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_table& pieces, const branch_drop& drop,
+void take_branch(stream_ref stream, matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_rows& pieces, const branch_drop& drop,
                  const random_origin& origin, index* first_bad) {
     detail::move_stream<Width, false>("take_branch", stream, y, branch, x, pieces, drop, origin, first_bad);
 }

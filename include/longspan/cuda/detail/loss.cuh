@@ -125,7 +125,7 @@ void cross_entropy_windows(stream_ref stream, cublas& blas, const char* op, matr
                                                  reinterpret_cast<T*>(rows_at + first));
         }
         cross_entropy_totals<Vocabulary><<<1, 256, 0, stream>>>({targets + begin, weights == nullptr ? nullptr : weights + begin, softmax,
-                                                                 options.smoothing, rows, begin,
+                                                                 options.smoothing, rows, options.first_token + begin,
                                                                  options.token_losses == nullptr ? nullptr : options.token_losses + begin,
                                                                  options.first_bad, sums});
         check_launch(op);

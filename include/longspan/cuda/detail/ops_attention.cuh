@@ -40,19 +40,19 @@ struct attention_of_model {
     using op = std::conditional_t<Device::template on_hopper<Model>, hopper::attention<Pattern, shape.head(), options<Dropout>>,
                                   attention<Pattern, shape.head(), options<Dropout>>>;
 
-    /// Calls f(op, score arguments); `room` takes 2 floats a head. With dropout only where it may drop.
+    /// Calls f(op, score arguments) for query heads from `first_head` on; `room` takes 2 floats a head. With dropout only where it may drop.
     template <class Context, class Sink, class F>
-    static void call(stream_ref stream, const Context& c, index layer, const Sink* sink, std::byte* room, F&& f) {
-        score_arguments values{.soft_cap = shape.soft_cap};
+    static void call(stream_ref stream, const Context& c, index layer, index first_head, const Sink* sink, std::byte* room, F&& f) {
+        score_arguments values{.soft_cap = shape.soft_cap, .first_head = first_head};
         if constexpr (alibi || shape.sink) {
             float* const slopes = reinterpret_cast<float*>(room);
             float* const sinks = slopes + shape.heads;
             per_head<shape.heads> given{};
             if constexpr (alibi) {
                 for (index h = 0; h < shape.heads; ++h) given.value[h] = static_cast<float>(alibi_slope(h, shape.heads));
-                values.slopes = slopes;
+                values.slopes = slopes + first_head;
             }
-            if constexpr (shape.sink) values.sinks = sinks;
+            if constexpr (shape.sink) values.sinks = sinks + first_head;
             put_score_values<<<1, 256, 0, stream>>>(given, alibi ? slopes : nullptr, sink, shape.sink ? sinks : nullptr);
             check_launch("attention's slopes and sinks");
         }
@@ -82,9 +82,9 @@ void ops_on<Device>::make_segments(const piece_table& pieces, segment* out) cons
 
 template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-void ops_on<Device>::attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_forward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                     matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) const {
-    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
+    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, first_head, sink, workspace_, [&](auto op, const score_arguments& values) {
         // Behind the slopes and sinks.
         op.forward(stream_, q, k, v, c.segments, arguments, values, out, detail::by_head(lse), workspace_ + round_up(Model::shape.heads * bytes{8}, workspace_alignment));
     });
@@ -92,12 +92,12 @@ void ops_on<Device>::attention_forward(const Context& c, index layer, const valu
 
 template <class Device>
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-void ops_on<Device>::attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void ops_on<Device>::attention_backward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                                      matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out,
                                      matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) const {
-    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, sink, workspace_, [&](auto op, const score_arguments& values) {
+    detail::attention_of_model<Device, Model, Pattern>::call(stream_, c, layer, first_head, sink, workspace_, [&](auto op, const score_arguments& values) {
         op.backward(stream_, q, k, v, c.segments, arguments, values, d_out, out, detail::by_head(lse), {}, dq, dk, dv, accumulate::no,
-                    Model::shape.sink ? d_sink : nullptr, workspace);
+                    Model::shape.sink ? d_sink + first_head : nullptr, workspace);
     });
 }
 

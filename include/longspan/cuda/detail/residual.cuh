@@ -71,10 +71,10 @@ struct thin_draws {
     }
 };
 
-/// y = x + thinned branch, or the thinned branch alone.
+/// y = x + thinned branch, or the thinned branch alone; row 0 is `first_token` of the pieces.
 template <index Width, bool Onto, bool Thin, class X, class B, class Y>
 __global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const X> x, matrix_view<const B> branch, matrix_view<Y> y, device_pieces pieces,
-                                                               branch_drop drop, random_origin origin, float factor) {
+                                                               index first_token, branch_drop drop, random_origin origin, float factor) {
     using shape = thin_shape<Width, Onto, Thin, X, B, Y>;
     constexpr int n = shape::n;
     __shared__ thin_draws<Thin ? shape::rows : 1> draws;
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const
             });
         }
         if constexpr (Thin) {
-            if (batch == 0) draws.find(pieces, first, rows, drop, origin);  // while the first loads are under way
+            if (batch == 0) draws.find(pieces, first_token + first, rows, drop, origin);  // while the first loads are under way
         }
 #pragma unroll
         for (int k = 0; k < shape::ahead; ++k) {
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(thin_threads, 3) thin_kernel(matrix_view<const
 }
 
 template <index Width, bool Onto, class X, class B, class Y>
-void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces,
+void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces,
                const branch_drop& drop, const random_origin& origin) {
     using x_element = std::remove_const_t<X>;
     using b_element = std::remove_const_t<B>;
@@ -133,7 +133,7 @@ void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<
         constexpr bool Thin = decltype(thin)::value;
         using shape = thin_shape<Width, Onto, Thin, x_element, b_element, Y>;
         thin_kernel<Width, Onto, Thin, x_element, b_element, Y>
-            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces, drop, origin, factor);
+            <<<shape::ctas(y.rows), thin_threads, 0, stream>>>(x, branch, y, pieces.of, pieces.first, drop, origin, factor);
     };
     if (drop.dropout.active() || drop.depth.active()) launch(std::true_type{});
     else launch(std::false_type{});
@@ -143,13 +143,13 @@ void thin_rows(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<
 }  // namespace detail
 
 template <index Width, class X, class B, class Y>
-void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void residual(stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
               const random_origin& origin) {
     detail::thin_rows<Width, true>("residual", stream, x, branch, y, pieces, drop, origin);
 }
 
 template <index Width, class G, class D>
-void residual_backward(stream_ref stream, matrix_view<G> dy, matrix_view<D> d_branch, const piece_table& pieces, const branch_drop& drop,
+void residual_backward(stream_ref stream, matrix_view<G> dy, matrix_view<D> d_branch, const piece_rows& pieces, const branch_drop& drop,
                        const random_origin& origin) {
     detail::thin_rows<Width, false>("residual_backward", stream, dy, dy, d_branch, pieces, drop, origin);
 }

@@ -131,7 +131,7 @@ void meet(attention_backward_scratch<HeadDim, T>& mine, const Call& c, const mee
     constexpr index tile = scratch::tile, panel = scratch::panel;
     constexpr const T* none = nullptr;
     if constexpr (Score::dropout) {
-        mine.drawn.draw(c.drop_key, s.document, at.head, at.query_position, at.queries, at.key_position, at.keys);
+        mine.drawn.draw(c.drop_key, s.document, c.score_values.first_head + at.head, at.query_position, at.queries, at.key_position, at.keys);
     }
     for (index first = 0; first < at.keys; first += panel) {
         const index p = first / panel, live = at.keys - first < panel ? at.keys - first : panel;

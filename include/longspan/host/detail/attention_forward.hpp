@@ -125,7 +125,7 @@ void attention<Pattern, HeadDim, Score>::forward(matrix_view<Q> queries, matrix_
                 finish_scores<Pattern, Score, T, static_cast<int>(panel)>(mine.scores, key_count, key_position, query_position, pattern_arguments,
                                                                           s->ordinal, here == tile_class::partial, rule);
                 if constexpr (Score::dropout) {
-                    mine.drawn.draw(drop_key, s->document, head, query_position, live, key_position, key_count);
+                    mine.drawn.draw(drop_key, s->document, score_values.first_head + head, query_position, live, key_position, key_count);
                     mine.drawn.template turn<int{panel}>();
                 }
 

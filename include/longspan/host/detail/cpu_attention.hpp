@@ -25,14 +25,14 @@ struct attention_of_model {
 
     /// Calls f(op, score arguments): with dropout only where it may drop, so that evaluation pays nothing for it.
     template <class Context, class Sink, class F>
-    static void call(const Context& c, index layer, const Sink* sink, F&& f) {
+    static void call(const Context& c, index layer, index first_head, index heads, const Sink* sink, F&& f) {
         double slopes[most_heads], sinks[most_heads];
-        score_arguments values{.scale = 0, .soft_cap = shape.soft_cap, .slopes = slopes, .sinks = sinks, .dropout = {}, .site = {}};
+        score_arguments values{.scale = 0, .soft_cap = shape.soft_cap, .slopes = slopes, .sinks = sinks, .dropout = {}, .site = {}, .first_head = first_head};
         if constexpr (shape.positions == position_kind::alibi) {
-            for (index h = 0; h < shape.heads; ++h) slopes[h] = alibi_slope(h, shape.heads);
+            for (index h = 0; h < heads; ++h) slopes[h] = alibi_slope(first_head + h, shape.heads);
         }
         if constexpr (shape.sink) {
-            for (index h = 0; h < shape.heads; ++h) sinks[h] = static_cast<double>(to_compute(sink[h]));
+            for (index h = 0; h < heads; ++h) sinks[h] = static_cast<double>(to_compute(sink[first_head + h]));
         }
         if constexpr (shape.attention_dropout > 0) {
             if (c.training) {
@@ -50,29 +50,30 @@ struct attention_of_model {
 template <class Model>
 constexpr bytes cpu::attention_workspace(index tokens) {
     using gradient = typename Model::template storage<role::gradient>;
-    return sizeof(gradient) == 2 ? tokens * Model::shape.query_width() * static_cast<bytes>(sizeof(compute_t<gradient>)) : 0;
+    constexpr index width = Model::shape.query_width() / Model::shape.head_groups();
+    return sizeof(gradient) == 2 ? tokens * width * static_cast<bytes>(sizeof(compute_t<gradient>)) : 0;
 }
 
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S>
-void cpu::attention_forward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void cpu::attention_forward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                             matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse) {
-    detail::attention_of_model<Model, Pattern>::call(c, layer, sink, [&](auto op, const score_arguments& values) {
+    detail::attention_of_model<Model, Pattern>::call(c, layer, first_head, lse.columns, sink, [&](auto op, const score_arguments& values) {
         op.forward(q, k, v, c.segments, arguments(), values, out, lse);
     });
 }
 
 template <class Model, class Pattern, class Context, class Q, class V, class Sink, class O, class S, class DO, class D, class DSink>
-void cpu::attention_backward(const Context& c, index layer, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
+void cpu::attention_backward(const Context& c, index layer, index first_head, const values_of<Pattern>& arguments, matrix_view<Q> q, matrix_view<Q> k,
                              matrix_view<V> v, const Sink* sink, matrix_view<O> out, matrix_view<S> lse, matrix_view<DO> d_out,
                              matrix_view<D> dq, matrix_view<D> dk, matrix_view<D> dv, DSink* d_sink, std::byte* workspace) {
     using attention = detail::attention_of_model<Model, Pattern>;
     constexpr auto shape = Model::shape;
     double sums[attention::most_heads] = {};
-    attention::call(c, layer, sink, [&](auto op, const score_arguments& values) {
+    attention::call(c, layer, first_head, lse.columns, sink, [&](auto op, const score_arguments& values) {
         op.backward(q, k, v, c.segments, arguments(), values, d_out, out, lse, {}, dq, dk, dv, accumulate::no, shape.sink ? sums : nullptr, workspace);
     });
     if constexpr (shape.sink) {
-        for (index h = 0; h < shape.heads; ++h) d_sink[h] += static_cast<DSink>(sums[h]);
+        for (index h = 0; h < lse.columns; ++h) d_sink[first_head + h] += static_cast<DSink>(sums[h]);
     }
 }
 

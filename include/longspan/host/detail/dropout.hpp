@@ -150,10 +150,12 @@ void for_each_mask_row(const piece& of, index begin, index end, index width, boo
     }
 }
 
-inline void expect_table(const char* op, const piece_table& pieces, index rows) {
-    expects(pieces.tokens == rows && (rows == 0 || (pieces.count() > 0 && pieces.begin(0) == 0)), [&] {
+inline void expect_table(const char* op, const piece_rows& pieces, index rows) {
+    expects(pieces.count == rows && pieces.valid() && (rows == 0 || (pieces.of.count() > 0 && pieces.of.begin(0) == 0)), [&] {
         return std::string(op) + ": expected pieces that cover the " + std::to_string(rows) + " rows, got " +
-               std::to_string(pieces.count()) + " pieces of " + std::to_string(pieces.tokens) + " tokens";
+               std::to_string(pieces.of.count()) + " pieces of " + std::to_string(pieces.of.tokens) + " tokens" +
+               (pieces.count == pieces.of.tokens ? ""
+                                                 : ", of them " + std::to_string(pieces.count) + " from " + std::to_string(pieces.first) + " on");
     });
 }
 

@@ -35,7 +35,7 @@ template <fixed_format X, class C>
 }
 
 template <bool Add, class X, class B, class Y>
-void move_stream(const char* op, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces,
+void move_stream(const char* op, matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces,
                  const branch_drop& drop, const random_site& site, index* first_bad) {
     using C = compute_t<Y>;
     static_assert(std::same_as<std::remove_const_t<X>, Y>, "a stream's sum is in the stream's format");
@@ -62,7 +62,7 @@ void move_stream(const char* op, matrix_view<X> x, matrix_view<B> branch, matrix
                 good &= sum.in_range();
                 to[i] = sum.in_range() ? sum : from[i];
             }
-            if (!good) note_first(first_bad, t);
+            if (!good) note_first(first_bad, pieces.first + t);
         },
         [&](index t) {
             for (index c = 0; c < x.columns; ++c) y(t, c) = x(t, c);
@@ -97,13 +97,13 @@ void start_stream(matrix_view<V> values, matrix_view<X> x, index* first_bad) {
 }
 
 template <fixed_format X, storage B, fixed_format Y>
-void add_branch(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void add_branch(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
                 const random_site& site, index* first_bad) {
     detail::move_stream<true>("add_branch", x, branch, y, pieces, drop, site, first_bad);
 }
 
 template <fixed_format Y, storage B, fixed_format X>
-void take_branch(matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_table& pieces, const branch_drop& drop,
+void take_branch(matrix_view<Y> y, matrix_view<B> branch, matrix_view<X> x, const piece_rows& pieces, const branch_drop& drop,
                  const random_site& site, index* first_bad) {
     detail::move_stream<false>("take_branch", y, branch, x, pieces, drop, site, first_bad);
 }

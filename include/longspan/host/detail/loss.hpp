@@ -97,11 +97,11 @@ private:
     }
 };
 
-inline void expect_targets(const std::int32_t* targets, index tokens, index vocabulary) {
+inline void expect_targets(const std::int32_t* targets, index tokens, index vocabulary, index first_token) {
     for (index t = 0; t < tokens; ++t)
         expects(targets[t] >= -1 && targets[t] < vocabulary, [&] {
             return "linear_cross_entropy: expected a target of -1 (ignored) or of 0 to " + std::to_string(vocabulary - 1) +
-                   ", got " + std::to_string(targets[t]) + " at token " + std::to_string(t);
+                   ", got " + std::to_string(targets[t]) + " at token " + std::to_string(first_token + t);
         });
 }
 
@@ -118,7 +118,7 @@ cross_entropy_sums cross_entropy_chunks(matrix_view<X> x, matrix_view<W> w, cons
     expects(options.smoothing >= 0 && options.smoothing < 1, [&] {
         return "linear_cross_entropy: expected a label smoothing in [0, 1), got " + std::to_string(options.smoothing);
     });
-    expect_targets(targets, x.rows, w.rows);
+    expect_targets(targets, x.rows, w.rows, options.first_token);
     const bytes needed = cross_entropy_workspace<std::remove_const_t<X>>(chunk < x.rows ? chunk : x.rows, w.rows);
     expects(static_cast<bytes>(workspace.size()) >= needed &&
                 reinterpret_cast<std::uintptr_t>(workspace.data()) % alignof(double) == 0,

@@ -23,19 +23,21 @@ void add_kept(const X* x, const B* branch, Y* to, index count, C scale, std::uin
     if (i < count) sum(pack<C>::load(x + i, count - i), pack<C>::load(branch + i, count - i), i).store(to + i, count - i);
 }
 
-/// kept(token, first channel, channels, bytes) for the rows of documents that keep their branch, dropped(token) for the others.
+/// kept(row, first channel, channels, bytes) for the rows of documents that keep their branch, dropped(row) for the others.
 template <class Kept, class Dropped>
-void for_each_branch_row(const piece_table& pieces, index width, const branch_drop& drop, const random_site& site, Kept kept,
+void for_each_branch_row(const piece_rows& pieces, index width, const branch_drop& drop, const random_site& site, Kept kept,
                          Dropped dropped) {
     const philox_key key = key_of(site);
-    parallel_for(ceil_div(pieces.tokens, dropout_rows), [&](index chunk) {
-        const index begin = chunk * dropout_rows;
-        const index end = begin + dropout_rows < pieces.tokens ? begin + dropout_rows : pieces.tokens;
-        for_each_piece_run(pieces, begin, end, [&](const piece& of, index from, index to) {
+    const index first = pieces.first, last = first + pieces.count;
+    parallel_for(ceil_div(pieces.count, dropout_rows), [&](index chunk) {
+        const index begin = first + chunk * dropout_rows;
+        const index end = begin + dropout_rows < last ? begin + dropout_rows : last;
+        for_each_piece_run(pieces.of, begin, end, [&](const piece& of, index from, index to) {
             if (drop.depth.active() && !keeps_branch(key, of.document, drop.depth)) {
-                for (index t = from; t < to; ++t) dropped(t);
+                for (index t = from; t < to; ++t) dropped(t - first);
             } else {
-                for_each_mask_row(of, from, to, width, drop.dropout.active(), key, kept);
+                for_each_mask_row(of, from, to, width, drop.dropout.active(), key,
+                                  [&](index t, index c, index columns, const std::uint8_t* bytes) { kept(t - first, c, columns, bytes); });
             }
         });
     });
@@ -45,7 +47,7 @@ void for_each_branch_row(const piece_table& pieces, index width, const branch_dr
 
 template <class X, class B, class Y>
     requires storage_format<std::remove_const_t<X>> && storage_format<std::remove_const_t<B>> && storage_format<Y>
-void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_table& pieces, const branch_drop& drop,
+void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const piece_rows& pieces, const branch_drop& drop,
               const random_site& site) {
     using C = compute_t<Y>;
     static_assert(std::same_as<compute_t<X>, C> && std::same_as<compute_t<B>, C>,
@@ -67,7 +69,7 @@ void residual(matrix_view<X> x, matrix_view<B> branch, matrix_view<Y> y, const p
 
 template <class G, class D>
     requires storage_format<std::remove_const_t<G>> && storage_format<D>
-void residual_backward(matrix_view<G> dy, matrix_view<D> dbranch, const piece_table& pieces, const branch_drop& drop,
+void residual_backward(matrix_view<G> dy, matrix_view<D> dbranch, const piece_rows& pieces, const branch_drop& drop,
                        const random_site& site) {
     using C = compute_t<D>;
     static_assert(std::same_as<compute_t<G>, C>, "residual_backward: dy and dbranch must both be double, or neither");

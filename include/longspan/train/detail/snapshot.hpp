@@ -226,7 +226,8 @@ description describe_run() {
     lines.set("batch.long_documents", detail::name_of(Config::batch.when_long));
     lines.set("dropout", shape.dropout).set("attention_dropout", shape.attention_dropout).set("stochastic_depth", shape.stochastic_depth);
     lines.set("label_smoothing", shape.label_smoothing).set("loss_chunk", shape.loss_chunk);
-    if constexpr (shape.mlp_chunk > 0) lines.set("mlp_chunk", shape.mlp_chunk);
+    if constexpr (shape.token_chunk > 0) lines.set("token_chunk", shape.token_chunk);
+    if constexpr (shape.head_group > 0) lines.set("head_group", shape.head_group);
     using stack_type = attention_of<Config>;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (lines.set("attention." + std::to_string(I), detail::pattern_fingerprint<pattern_at<stack_type, static_cast<index>(I)>>()), ...);

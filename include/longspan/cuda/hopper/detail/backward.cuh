@@ -136,7 +136,7 @@ void attention<Pattern, HeadDim, Score, Sums>::backward(stream_ref stream, matri
                 pattern_arguments,
                 numbers_here,
                 static_cast<int>(group),
-                static_cast<int>(first),
+                static_cast<int>(first + score_values.first_head),
                 base::rising<walked> && group > 1,
                 add_keys == accumulate::yes};
             const auto kernel = attention_backward<walked, width, Score, Sums, T, D>;

@@ -121,7 +121,7 @@ struct backward_call {
     work_order work;
     pattern_values<typename Pattern::arguments> arguments;
     score_numbers numbers;
-    int group, first_head;  ///< of those that tensors hold here, among all
+    int group, first_head;  ///< of those that tensors hold here, among those that numbers are drawn for
     bool rising;  ///< sums of dQ go from the first block of keys to the last, and walks from the last tile of queries to the first
     bool add_keys;
 };

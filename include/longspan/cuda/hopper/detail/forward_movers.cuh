@@ -162,7 +162,7 @@ __device__ __forceinline__ void copy_forward(const Call& c, query_block* blocks,
             if (before != no_tile) copy_values(before);
             before = tile;
             if constexpr (Dropout) {
-                const drop_source source(drop_key, s.document, head, c.numbers.drop_threshold);
+                const drop_source source(drop_key, s.document, c.numbers.first_head + head, c.numbers.drop_threshold);
                 memory::kept_in(base, at.slot).template fill<shape::drawers>(source, first_query, s.key_position + first, shape::drawers - 1);
                 __syncwarp();
                 pipeline::arrive_as_warp(key_ring.full(at), static_cast<int>(threadIdx.x) & 31);
@@ -229,7 +229,7 @@ __device__ __forceinline__ void mark_forward(const Call& c, const query_block* b
                     });
                 }
                 if constexpr (Dropout) {
-                    const drop_source source(drop_key, s.document, b.head, c.numbers.drop_threshold);
+                    const drop_source source(drop_key, s.document, c.numbers.first_head + b.head, c.numbers.drop_threshold);
                     memory::kept_in(base, at.slot).template fill<shape::drawers>(source, first_query, s.key_position + first, worker);
                 }
                 __syncwarp();
