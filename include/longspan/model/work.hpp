@@ -136,7 +136,7 @@ struct model_work {
 
 private:
     static constexpr double width = shape.width, hidden = shape.hidden, first = mlp::first, query = attention::query_width;
-    static constexpr double both = attention::turned, head = shape.head(), vocabulary = shape.vocabulary;
+    static constexpr double both = attention::query_width + attention::key_width, head = shape.head(), vocabulary = shape.vocabulary;
     static constexpr double activation = bytes_of<precision, role::activation>, saved = bytes_of<precision, role::saved>;
     static constexpr double gradient = bytes_of<precision, role::gradient>, residual = bytes_of<precision, role::residual>;
     static constexpr double weight = bytes_of<precision, role::weight>, sum = bytes_of<precision, role::parameter_gradient>;
