@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What training steps take on a GPU, before there is a GPU: everything here is a constant of the compiler's. Prints the bytes of two
-// models under every policy, what `longest` and `fit` choose, and, into a folder, the pictures of docs/memory.md:
+// models under every policy, what `longest` and `fit` choose and are expected to take, and, into a folder, the pictures of docs/memory.md:
 //     07_what_fits docs/memory
 #include <fstream>
 #include <iomanip>
@@ -11,6 +11,7 @@
 #include <longspan/cuda/device.hpp>
 #include <longspan/longspan.hpp>
 #include <longspan/model/draw.hpp>
+#include <longspan/model/forecast.hpp>
 
 namespace ls = longspan;
 
@@ -65,6 +66,10 @@ using chosen = ls::fit<b, device, 24 * ls::GiB, 524288, ls::budgets<65536, 32768
 static_assert(ls::plan<chosen, device>.peak() <= 24 * ls::GiB);
 static_assert(chosen::batch.budget * chosen::batch.micro_batches == 524288);
 
+// What its step is expected to take on an H200, and how many tokens a day makes.
+constexpr ls::step_forecast expected = ls::forecast<chosen, device>();
+static_assert(expected.tokens_in(24) > 6e9);
+
 // Eight times as long a batch: what each block keeps leaves for pinned host memory, and returns ahead of the block's backward.
 struct longer : b {
     static constexpr auto checkpoint = ls::offload<ls::selective>;
@@ -75,7 +80,7 @@ static_assert(ls::plan<longer, device>.pinned <= 29 * ls::GiB);
 
 // Another device, by its rates.
 struct elsewhere : b {
-    static constexpr ls::device_rates rates{.products = 300e12, .attention = 250e12, .to_host = 25e9, .from_host = 25e9};
+    static constexpr ls::device_rates rates{.products = 300e12, .attention = {.forward = 250e12, .backward = 200e12}, .to_host = 25e9, .from_host = 25e9};
     static constexpr auto checkpoint = ls::offload<ls::recompute_every<1>>;
 };
 static_assert(ls::plan<elsewhere, device>.pinned > 0);
@@ -153,6 +158,7 @@ int main(int count, char** words) {
     long_row<1048576, 32768, 2>();
     long_row<2097152, 32768, 4>();
     long_row<4194304, 32768, 2>();
+    std::cout << ls::describe(expected);
     if (count < 2) return 0;
     const auto save = [&](const char* name, const std::string& picture) {
         std::ofstream file(std::string(words[1]) + "/" + name + ".svg", std::ios::binary);

@@ -116,10 +116,15 @@ struct attention_case {
     lengths documents;
 };
 
+/// Median microseconds of both directions, and the live pairs of one head.
+struct attention_times {
+    double forward = 0, backward = 0, pairs = 0;
+};
+
 /// Both directions of Op; `here` and `there`: the pattern's arguments on the host and on the device.
 template <class Pattern, class Score, class Op>
-void time_attention(const attention_case& what, const typename Pattern::arguments& here, const typename Pattern::arguments& there, const char* variant = "",
-                    bool forward_too = true) {
+attention_times time_attention(const attention_case& what, const typename Pattern::arguments& here, const typename Pattern::arguments& there,
+                               const char* variant = "", bool forward_too = true) {
     namespace cuda = longspan::cuda;
     index tokens = 0;
     std::vector<longspan::piece> pieces;
@@ -151,12 +156,18 @@ void time_attention(const attention_case& what, const typename Pattern::argument
     const auto forward = [&] {
         Op::forward(clock.stream(), view(q, width), view(k, key_width), view(v, key_width), span, there, values, view(out, width), statistics, workspace.data());
     };
-    if (forward_too) print("forward", clock.time(forward, 15), 4);
+    attention_times took{.pairs = pairs.live};
+    const auto timed = [&](const char* direction, double& median, const spread& all, double flops_a_pair) {
+        print(direction, all, flops_a_pair);
+        median = all.median;
+    };
+    if (forward_too) timed("forward", took.forward, clock.time(forward, 15), 4);
     else forward();
-    print("backward", clock.time([&] {
+    timed("backward", took.backward, clock.time([&] {
               Op::backward(clock.stream(), view(q, width), view(k, key_width), view(v, key_width), span, there, values, view(d_out, width), view(out, width),
                            statistics, {}, view(dq, width), view(dk, key_width), view(dv, key_width), cuda::accumulate::no, nullptr, workspace.data());
           }, 15), 10);
+    return took;
 }
 
 /// Names and what they run.

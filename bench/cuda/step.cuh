@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whole training steps of one configuration on the GPU: documents of equal length, ids drawn at random. Prints one line of JSON:
-// milliseconds of a step (median, 10th and 90th percentile, by CUDA events around replayed steps), tokens a second, the plan's bytes
-// and the device memory that the process took in all, and the time from the program's start to the end of the first step.
+// milliseconds of a step (median, 10th and 90th percentile, by CUDA events around replayed steps), tokens a second, the seconds that were
+// forecast (model/forecast.hpp, at the rates of the backend), the plan's bytes and the device memory that the process took in all, and the
+// time from the program's start to the end of the first step.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,6 +17,7 @@
 #include <longspan/batch/permutation.hpp>
 #include <longspan/cuda/trainer.cuh>
 #include <longspan/longspan.hpp>
+#include <longspan/model/forecast.hpp>
 
 namespace step_bench {
 
@@ -46,6 +48,13 @@ template <class Config>
     return batch;
 }
 
+/// Seconds of a step over documents of `length` tokens, as they were expected.
+template <class Config, class Device>
+[[nodiscard]] double forecast_seconds(index length) {
+    const std::vector<index> lengths(static_cast<std::size_t>(Config::batch.budget / length), length);
+    return ls::forecast<Config, Device>(lengths).seconds();
+}
+
 inline const auto started = std::chrono::steady_clock::now();
 
 template <class Config, class Device = ls::cuda::device>
@@ -73,10 +82,10 @@ void run(const char* name, index length, int steps = 20) {
     }
     std::sort(took.begin(), took.end());
     const double median = took[took.size() / 2];
-    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.3f, \"ms_p10\": %.3f, \"ms_p90\": %.3f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
-                "\"pinned_gib\": %.3f, \"process_gib\": %.3f, \"first_step_s\": %.3f, \"first_loss\": %.5f, \"loss\": %.5f}\n",
+    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"ms\": %.3f, \"ms_p10\": %.3f, \"ms_p90\": %.3f, \"tokens_per_second\": %.0f, "
+                "\"forecast_seconds\": %.5f, \"plan_gib\": %.3f, \"pinned_gib\": %.3f, \"process_gib\": %.3f, \"first_step_s\": %.3f, \"first_loss\": %.5f, \"loss\": %.5f}\n",
                 name, Device::name, median, took[took.size() / 10], took[took.size() * 9 / 10], 1e3 * static_cast<double>(Config::batch.budget) / median,
-                static_cast<double>(trainer.memory_needed) / static_cast<double>(ls::GiB),
+                forecast_seconds<Config, Device>(length), static_cast<double>(trainer.memory_needed) / static_cast<double>(ls::GiB),
                 static_cast<double>(trainer.pinned_needed) / static_cast<double>(ls::GiB),
                 static_cast<double>(free_before - free_after) / static_cast<double>(ls::GiB), to_first, first.loss,
                 trainer.step(batches[0]).loss);
@@ -98,10 +107,11 @@ void run_once(const char* name, bool second = true) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
     cudaMemGetInfo(&free_after, &total);
     const auto gib = [](auto size) { return static_cast<double>(size) / static_cast<double>(ls::GiB); };
-    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"step\": %d, \"ms\": %.0f, \"tokens_per_second\": %.0f, \"plan_gib\": %.3f, "
-                "\"high_water_gib\": %.3f, \"pinned_gib\": %.3f, \"process_gib\": %.3f, \"loss\": %.5f}\n",
-                name, Device::name, second ? 2 : 1, 1e3 * seconds, static_cast<double>(Config::batch.budget) / seconds, gib(trainer.memory_needed),
-                gib(timed.high_water), gib(trainer.pinned_needed), gib(free_before - free_after), timed.loss);
+    std::printf("{\"name\": \"%s\", \"backend\": \"%s\", \"step\": %d, \"ms\": %.0f, \"tokens_per_second\": %.0f, \"forecast_seconds\": %.3f, "
+                "\"plan_gib\": %.3f, \"high_water_gib\": %.3f, \"pinned_gib\": %.3f, \"process_gib\": %.3f, \"loss\": %.5f}\n",
+                name, Device::name, second ? 2 : 1, 1e3 * seconds, static_cast<double>(Config::batch.budget) / seconds,
+                forecast_seconds<Config, Device>(Config::batch.budget), gib(trainer.memory_needed), gib(timed.high_water), gib(trainer.pinned_needed),
+                gib(free_before - free_after), timed.loss);
     std::fflush(stdout);
 }
 

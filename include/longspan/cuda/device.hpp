@@ -21,7 +21,7 @@
 #include <longspan/cuda/loss_sizes.hpp>
 #include <longspan/cuda/norm_sizes.hpp>
 #include <longspan/cuda/reduce_sizes.hpp>
-#include <longspan/memory/transfer.hpp>
+#include <longspan/memory/device_rates.hpp>
 #include <longspan/precision/policy.hpp>
 
 namespace longspan::cuda {
@@ -66,16 +66,6 @@ public:
     }
     [[nodiscard]] static constexpr bytes segment_memory(index tokens, index max_pieces) { return attention_segment_memory(tokens, max_pieces); }
 
-    /// What an H200 on PCIe 5 does in a whole step, norms and passes over memory counted among the products: docs/memory.md says by
-    /// which measurements. Another device's are a config's to name.
-    template <class Model>
-    static constexpr device_rates rates = [] {
-        device_rates r{.products = 45e12, .attention = 45e12, .to_host = 50e9, .from_host = 50e9};
-        if constexpr (std::is_same_v<typename Model::precision::operand, tf32_format>) r.products = 280e12;
-        if constexpr (sizeof(typename Model::template storage<role::activation>) == 2) r.products = 600e12, r.attention = 650e12;
-        return r;
-    }();
-
     /// Scratch of the ops that run one after another: the largest of theirs.
     template <class Model>
     [[nodiscard]] static constexpr bytes workspace(index tokens) {
@@ -104,6 +94,13 @@ public:
         return cuda::loss_workspace<typename Model::template storage<role::activation>>(chunk<Model>(tokens), Model::shape.vocabulary);
     }
 
+    /// With attention by the kernels that run on any GPU.
+    template <class Model>
+    static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
+    /// What the GPU that was measured does in a second (docs/forecast.md). Another's rates are a config's to name.
+    template <class Model>
+    static constexpr device_rates rates = on_hopper<Model> ? h200 : portable_rates<Model>;
+
 protected:
     template <class Model>
     [[nodiscard]] static constexpr index chunk(index tokens) {
@@ -117,6 +114,8 @@ class portable_device : public device {
 public:
     static constexpr const char* name = "cuda, portable attention";
     class ops;  // cuda/ops.cuh
+    template <class Model>
+    static constexpr device_rates rates = portable_rates<Model>;
     template <class>
     static constexpr bool on_hopper = false;
     template <class Model>

@@ -59,6 +59,13 @@ template <class Plan>
         const layout_node away{layout_kind::region, "beside it, pinned host memory", plan.pinned};
         if (plan.pinned > 0) detail::describe_node(&away, plan.alignment, 0, false, out);
     }
+    if constexpr (requires { plan.norm; }) {
+        if (plan.norm.second_pass > 0) {
+            out += "a global norm takes " + detail::grouped_bytes(plan.norm.gradients) + " bytes more, gradients kept whole (" +
+                   detail::grouped_bytes(plan.norm.bf16_gradients) + " in bf16), or a second pass of " +
+                   detail::grouped_bytes(static_cast<bytes>(plan.norm.second_pass)) + " operations a token\n";
+        }
+    }
     return out;
 }
 

@@ -22,14 +22,6 @@ inline constexpr index most_transfers = 64;
 /// Of a slot through which a policy's segments leave and return: a stream that leaves, what is kept that leaves, and both that return.
 inline constexpr index transfers_of_a_slot = 3;
 
-/// What a device does in a second, as far as it decides whether copies hide behind work. A config may name its own (`config.rates`).
-struct device_rates {
-    double products = 0;   ///< floating-point operations of dense products
-    double attention = 0;  ///< and of attention, forward
-    double to_host = 0;    ///< bytes to pinned memory
-    double from_host = 0;  ///< bytes from it
-};
-
 /// Ops that can copy beside their work.
 template <class Ops>
 concept transferring = requires(const Ops& ops, index number) {

@@ -48,17 +48,11 @@ struct fitting {
     double made_again = 0;     ///< floating-point operations a token that a step makes twice
 };
 
-/// Operations a token which Policy makes twice in Config's model. Attention is counted as of one document as long as the context, every
-/// key up to the query: windows and short documents cost less.
+/// Operations a token which Policy makes twice in Config's model: those of the forecast (model/pass_work.hpp), in documents as long as the
+/// context.
 template <configuration Config, class Policy>
 [[nodiscard]] constexpr double made_again() {
-    using block = block_tables<model_of_config<Config>>;
-    double total = 0;
-    for (const cost made : {cost::expansion, cost::product, cost::attention, cost::output}) {
-        total += static_cast<double>(Policy::made_again(made, Config::shape.layers)) *
-                 block::flops(made, static_cast<double>(Config::shape.context) / 2);
-    }
-    return total;
+    return made_again_of<Config, Policy>(1, mean_keys<Config>).operations();
 }
 
 namespace detail {

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether what an offloading policy keeps can leave and return behind the work of a device, from operations and bandwidth:
+// Whether what an offloading policy keeps can leave and return behind the work of a device, from work (model/pass_work.hpp) and rates
+// (memory/device_rates.hpp):
 //
-//     bytes that a segment keeps / bytes per second  ≤  operations of the next segment's forward / operations per second
+//     bytes that a segment keeps / bytes per second  ≤  seconds of the next segment's forward
 //
-// and the same of what returns, against a backward. Bytes and operations both grow with the tokens, so that what decides is the width, and,
+// and the same of what returns, against a backward. Both grow with the tokens, so that what decides is the width, and,
 // where attention reaches far, the context. Attention counts documents as long as the context under the pattern that sees least.
 // Where copies take longer, the device would wait for them in every block: the plan does not compile, unless the policy says
 // `even_if_slow()`. A backend without `rates`, as the host, has one memory, and nothing waits. A config may name rates of its own:
 //
-//     static constexpr ls::device_rates rates{.products = 300e12, .attention = 250e12, .to_host = 25e9, .from_host = 25e9};
+//     static constexpr ls::device_rates rates{.products = 300e12, .attention = {.forward = 250e12, .backward = 200e12},
+//                                             .to_host = 25e9, .from_host = 25e9};
 #pragma once
 
 #include <cstddef>
-#include <type_traits>
 #include <utility>
 
 #include <longspan/checkpoint/policy.hpp>
-#include <longspan/memory/transfer.hpp>
+#include <longspan/memory/device_rates.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
+#include <longspan/model/pass_work.hpp>
 
 namespace longspan {
 
@@ -33,28 +35,20 @@ struct hiding {
 
 namespace detail {
 
-/// Keys that a query of P sees on average, of sixteen in a document of `length`; 0 where that depends on run-time values.
-template <pattern P>
-[[nodiscard]] constexpr double mean_keys(index length) {
-    if constexpr (!std::is_empty_v<typename P::arguments>) return 0;
-    constexpr index samples = 16;
-    index keys = 0;
-    for (index i = 0; i < samples; ++i) {
-        const index query = (2 * i + 1) * length / (2 * samples);
-        const auto seen = P::keys({}, 0, {query, query + 1}).any;
-        for (int part = 0; part < seen.count; ++part) keys += overlap(seen.items[part], {0, length}).length();
-    }
-    return static_cast<double>(keys) / samples;
-}
-
-template <class Patterns>
-[[nodiscard]] constexpr double least_keys(index length) {
+/// Keys that a query sees on average in documents as long as the context, under the pattern that sees least; 0 where that depends on
+/// run-time values.
+template <configuration Config>
+[[nodiscard]] constexpr double least_keys() {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        const double keys[] = {mean_keys<pattern_at<Patterns, static_cast<index>(I)>>(length)...};
-        double least = keys[0];
-        for (const double each : keys) least = each < least ? each : least;
+        double least = -1;
+        const auto look = [&]<pattern P>() {
+            double keys = 0;
+            if constexpr (pairs_are_known<P>) keys = pairs_of_length<P, Config::shape.context> / static_cast<double>(Config::shape.context);
+            least = least < 0 || keys < least ? keys : least;
+        };
+        (look.template operator()<pattern_at<attention_of<Config>, static_cast<index>(I)>>(), ...);
         return least;
-    }(std::make_index_sequence<static_cast<std::size_t>(pattern_count<Patterns>)>{});
+    }(std::make_index_sequence<static_cast<std::size_t>(pattern_count<attention_of<Config>>)>{});
 }
 
 /// Config's rates, or the backend's; zeros where copies take no time.
@@ -75,11 +69,15 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
     hiding worst;
     constexpr device_rates rates = detail::rates_of<Config, Backend>();
     if constexpr (offloads<Policy> && rates.to_host > 0 && requires { Policy::extent(std::size_t{}, index{}); }) {
-        constexpr double second = 1e9;
-        const double keys = detail::least_keys<patterns>(Config::shape.context);
-        const auto operations = [&](cost made) { return block_tables<model>::flops(made, keys); };
-        const double products = operations(cost::expansion) + operations(cost::product) + operations(cost::output);
-        const double block = second * (products / rates.products + operations(cost::attention) / rates.attention);
+        // Of a whole batch, since a product reads its weights once; as nanoseconds a token.
+        constexpr auto tokens = static_cast<double>(Config::batch.budget);
+        constexpr double second = 1e9, keys = detail::least_keys<Config>();
+        const auto nanoseconds = [&](const work& of_block) {
+            const work_seconds takes = seconds_of<model>(of_block, rates);
+            return second / tokens * (takes.total() - takes.launches);  // copies have starts, too
+        };
+        const double forward = nanoseconds(model_work<model>::forward(tokens, tokens * keys));
+        const double backward = nanoseconds(model_work<model>::backward(tokens, tokens * keys));
         const stack_bytes one = decoder_memory<model, patterns, Backend>::stack(1);
         for (std::size_t i = 0; i < Policy::count; ++i) {
             const auto at = Policy::extent(i, Config::shape.layers);
@@ -87,8 +85,8 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
             const auto blocks = static_cast<double>(at.length);
             const double bytes_kept = static_cast<double>(one.stream) +
                                       blocks * static_cast<double>(one.saved.only([&](cost worth) { return worth >= at.from; }).peak(1));
-            // A backward is two forwards at least, whatever is made again beside it.
-            const hiding rule{second * bytes_kept / rates.to_host, blocks * block, second * bytes_kept / rates.from_host, 2 * blocks * block};
+            // Whatever is made again beside the backward.
+            const hiding rule{second * bytes_kept / rates.to_host, blocks * forward, second * bytes_kept / rates.from_host, blocks * backward};
             if (rule.leaves * worst.forward >= worst.leaves * rule.forward) worst = rule;
         }
     }

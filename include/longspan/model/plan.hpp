@@ -14,9 +14,17 @@
 #include <longspan/model/config.hpp>
 #include <longspan/model/decoder.hpp>
 #include <longspan/model/hiding.hpp>
+#include <longspan/model/pass_work.hpp>
 #include <longspan/optim/step_state.hpp>
 
 namespace longspan {
+
+/// What a global norm costs an update by bucket, which has none, or has it by a second pass: either of the two. Zeros where gradients are
+/// kept anyway.
+struct norm_costs {
+    bytes gradients = 0, bf16_gradients = 0;  ///< more than now, to keep them whole: in the format of their sums, or in bf16
+    double second_pass = 0;                   ///< operations a token
+};
 
 /// A plan: the tree of regions and the alignment they are rounded up to.
 template <index Nodes>
@@ -26,6 +34,7 @@ struct memory_plan {
     index tokens = 0;     ///< of a micro-batch
     bytes parameters = 0; ///< of the peak: what stays from step to step
     bytes pinned = 0;     ///< beside the arena: of pinned host memory, for what leaves the device
+    norm_costs norm{};    ///< of an update by bucket
 
     /// Bytes of the arena at the worst moment of a step.
     [[nodiscard]] constexpr bytes peak() const { return tree.peak(alignment); }
@@ -77,6 +86,19 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
 
 namespace detail {
 
+template <configuration Config>
+constexpr norm_costs norm_costs_of() {
+    norm_costs costs;
+    if constexpr (update_of<Config>::in_buckets) {
+        using parameters = parameters_of_config<Config>;
+        constexpr bytes element = bytes_of<typename parameters::precision, role::parameter_gradient>;
+        costs.gradients = (parameters::size - parameters::gradient_size) * element;
+        costs.bf16_gradients = parameters::size * bytes{sizeof(bf16)};
+        costs.second_pass = work_of_pass<Config>(pairs_of_batch<Config>()).all().operations() / static_cast<double>(Config::batch.budget);
+    }
+    return costs;
+}
+
 template <configuration Config, class Backend>
 constexpr auto make_plan() {
     constexpr auto make = [] { return step_layout<Config, Backend>(Config::batch.budget, Config::batch.max_pieces); };
@@ -84,7 +106,8 @@ constexpr auto make_plan() {
     constexpr bytes store = standing_memory<Config>().peak(Backend::alignment);
     static_assert(check_hiding<Config, Backend>());
     constexpr bytes pinned = pinned_layout<Config, Backend>(Config::batch.budget).peak(Backend::alignment);
-    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned};
+    return memory_plan<sizeof(tree.nodes) / sizeof(layout_node)>{tree, Backend::alignment, Config::batch.budget, store, pinned,
+                                                                 norm_costs_of<Config>()};
 }
 
 }  // namespace detail
@@ -106,11 +129,8 @@ inline constexpr index passes_of_step = update_of<Config>::twice ? 2 : 1;
 /// a policy recomputes and attention's own products (which depend on the documents) are not counted.
 template <configuration Config>
 inline constexpr double dense_flops_per_token = [] {
-    using model = model_of_config<Config>;
-    const double block = attention_layer<model, pattern_at<attention_of<Config>, 0>>::products() + mlp_layer<model>::products();
-    constexpr double each = 3.0 * static_cast<double>(passes_of_step<Config>);
-    return each * (static_cast<double>(model::shape.layers) * block +
-                   2.0 * static_cast<double>(model::shape.width * model::shape.vocabulary));
+    const pass_work pass = work_of_pass<Config>(0);
+    return static_cast<double>(passes_of_step<Config>) * pass.useful().products / static_cast<double>(Config::batch.budget);
 }();
 
 }  // namespace longspan
