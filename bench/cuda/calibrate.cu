@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What this device does in a second, as a forecast takes it (memory/device_rates.hpp): a line of JSON for each thing measured, one of all
-// rates, and the same as the initializer that a config or memory/device_rates.hpp may hold. A few seconds. Two cases decide two constants:
+// rates, and the same as the initializer that a config or memory/device_rates.hpp may hold. Some 20 seconds. Two cases decide two constants:
 //
 //     products     of two widths, each forward and both gradients      seconds = (operations + 2 · depth · edge) / products + exposed · bytes / memory
 //     attention    documents of 2,048 tokens, and long ones            seconds = operations of (keys + edge) / rate
@@ -132,6 +132,13 @@ private:
     cuda::cublas blas_;
     const device_values<std::byte> workspace_{cuda::gemm_workspace};
 
+    /// Microseconds of one of many calls, as in a long step: behind a second of them the clock is what power leaves of it.
+    template <class Work>
+    [[nodiscard]] double sustained(Work&& work) const {
+        const double once = clock_.time(work, 3).median;
+        for (double busy = 0; busy < 1e6; busy += once) work();
+        return clock_.time(work, 11).median;
+    }
     /// Forward and both gradients: seconds by operations and by bytes.
     template <class T>
     [[nodiscard]] equation product(const char* name, index t, index in, index out) {
@@ -139,11 +146,11 @@ private:
         const device_values<float> dw(out * in);
         const matrix_view<T> xs(x.data(), t, in), ys(y.data(), t, out), ws(w.data(), out, in);
         const matrix_view<float> dws(dw.data(), out, in);
-        const double forward = clock_.time([&] { cuda::linear(clock_.stream(), blas_, xs, ws, nullptr, ys, workspace_.data()); }, 11).median;
-        const double input = clock_.time([&] { cuda::linear_input_gradient(clock_.stream(), blas_, ys, ws, xs, workspace_.data()); }, 11).median;
-        const double weight = clock_.time([&] {
+        const double forward = sustained([&] { cuda::linear(clock_.stream(), blas_, xs, ws, nullptr, ys, workspace_.data()); });
+        const double input = sustained([&] { cuda::linear_input_gradient(clock_.stream(), blas_, ys, ws, xs, workspace_.data()); });
+        const double weight = sustained([&] {
             cuda::linear_weight_gradient(clock_.stream(), blas_, ys, xs, dws, workspace_.data(), cuda::accumulate::yes);
-        }, 11).median;
+        });
         const double operations = 2.0 * static_cast<double>(t) * static_cast<double>(in) * static_cast<double>(out);
         std::printf("{\"name\": \"%s product [%lld, %lld] to %lld\", \"us\": [%.1f, %.1f, %.1f], \"tflops\": %.1f}\n", name, static_cast<long long>(t),
                     static_cast<long long>(in), static_cast<long long>(out), forward, input, weight, 3 * operations / (forward + input + weight) * 1e-6);
@@ -158,7 +165,7 @@ private:
         const device_values<bf16> x = normals(2 * n * n, 1), w = normals(2 * n * n, 2);
         const device_values<float> y(n * n);
         const matrix_view<float> xs(reinterpret_cast<float*>(x.data()), n, n), ws(reinterpret_cast<float*>(w.data()), n, n), ys(y.data(), n, n);
-        const double us = clock_.time([&] { cuda::linear<Operand>(clock_.stream(), blas_, xs, ws, nullptr, ys, workspace_.data()); }, 7).median;
+        const double us = sustained([&] { cuda::linear<Operand>(clock_.stream(), blas_, xs, ws, nullptr, ys, workspace_.data()); });
         const double rate = 2.0 * n * n * n / us * 1e6;
         std::printf("{\"name\": \"%s product, 4096 each way\", \"us\": %.1f, \"tflops\": %.1f}\n", name, us, rate * 1e-12);
         return rate;

@@ -28,11 +28,11 @@ static_assert(ls::plan<paired<32768, 8>, ls::cuda::device>.peak() < ls::plan<pai
 
 int main() {
     for (int round = 0; round < 2; ++round) {
-        step_bench::run<paired<0, 0>>("B on two streams 1x131072 reversible", 131072, 6);
-        step_bench::run<paired<8192, 0>>("B on two streams 1x131072 reversible, token_chunk 8192", 131072, 6);
-        step_bench::run<paired<32768, 0>>("B on two streams 1x131072 reversible, token_chunk 32768", 131072, 6);
-        step_bench::run<paired<32768, 8>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 8", 131072, 6);
-        step_bench::run<paired<32768, 4>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 4", 131072, 6);
-        step_bench::run<paired<32768, 2>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 2", 131072, 6);
+        step_bench::run<paired<0, 0>>("B on two streams 1x131072 reversible", 131072, 3);
+        step_bench::run<paired<8192, 0>>("B on two streams 1x131072 reversible, token_chunk 8192", 131072, 3);
+        step_bench::run<paired<32768, 0>>("B on two streams 1x131072 reversible, token_chunk 32768", 131072, 3);
+        step_bench::run<paired<32768, 8>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 8", 131072, 3);
+        step_bench::run<paired<32768, 4>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 4", 131072, 3);
+        step_bench::run<paired<32768, 2>>("B on two streams 1x131072 reversible, token_chunk 32768, head_group 2", 131072, 3);
     }
 }

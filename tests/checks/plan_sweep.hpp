@@ -49,6 +49,8 @@ struct backend_of : host::cpu {
 };
 /// Regions hold a byte of a quiet NaN when they are taken, and again when they are given back.
 inline void poison(void*, const char*, std::span<std::byte> region) { std::memset(region.data(), 0xff, region.size()); }
+/// Where the backend's kernels find them.
+inline const index* there(const std::vector<index>& values) { return values.data(); }
 inline constexpr std::size_t steps = 2;
 inline bool can_run() { return true; }
 
@@ -65,6 +67,13 @@ struct backend_of : cuda::device {
 inline void poison(void* on, const char*, std::span<std::byte> region) {
     if (region.empty()) return;
     cuda::check(cudaMemsetAsync(region.data(), 0xff, region.size(), static_cast<cuda::device::runtime*>(on)->stream()), "poison");
+}
+inline const index* there(const std::vector<index>& values) {
+    void* copy = nullptr;  // for as long as the program runs
+    const std::size_t size = values.size() * sizeof(index);
+    cuda::check(cudaMalloc(&copy, size), "sweep");
+    cuda::check(cudaMemcpy(copy, values.data(), size, cudaMemcpyHostToDevice), "sweep");
+    return static_cast<const index*>(copy);
 }
 inline constexpr std::size_t steps = 3;  // the first does its work, the second is recorded, the third is replayed
 inline bool can_run() {
@@ -135,7 +144,8 @@ std::vector<token_batch> some_batches(index count) {
 inline void choose_values(no_arguments&) {}
 inline void choose_values(prefix_lengths& prefix) {
     static const std::vector<index> lengths(4096, 3);
-    prefix.lengths = lengths.data();
+    static const index* const at = there(lengths);
+    prefix.lengths = at;
 }
 inline void choose_values(window_width& window) { window.width = 5; }
 template <class A, class B>

@@ -140,10 +140,10 @@ attended attend(const std::vector<bf16>& q, const std::vector<bf16>& kv, const s
     const device_array<bf16> q_there(q), k_there(kv), v_there(kv), d_there(d_out);
     device_array<bf16> out(q.size()), dq(q.size()), dk(kv.size()), dv(kv.size());
     device_array<float> lse(rows * 2);
-    ops.template attention_forward<model, causal_pattern>(c, 0, {}, q_there.constants(rows, query_width), k_there.constants(rows, key_width),
+    ops.template attention_forward<model, causal_pattern>(c, 0, 0, {}, q_there.constants(rows, query_width), k_there.constants(rows, key_width),
                                                           v_there.constants(rows, key_width), static_cast<const float*>(nullptr), out.view(rows, query_width), lse.view(rows, 2));
     ops.template attention_backward<model, causal_pattern>(
-        c, 0, {}, q_there.constants(rows, query_width), k_there.constants(rows, key_width), v_there.constants(rows, key_width),
+        c, 0, 0, {}, q_there.constants(rows, query_width), k_there.constants(rows, key_width), v_there.constants(rows, key_width),
         static_cast<const float*>(nullptr), out.constants(rows, query_width), lse.constants(rows, 2), d_there.constants(rows, query_width),
         dq.view(rows, query_width), dk.view(rows, key_width), dv.view(rows, key_width), static_cast<float*>(nullptr), workspace.data());
     on.wait();
