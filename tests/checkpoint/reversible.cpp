@@ -44,7 +44,7 @@ struct counting_stack {
     struct place {
         arena* from = nullptr;
         std::byte* at = nullptr;
-        void hold(arena& memory, index, cost = cost::pass) { from = &memory, at = memory.acquire("", 640); }
+        void hold(arena& room, index, cost = cost::pass) { from = &room, at = room.acquire("", 640); }
         void drop() noexcept {
             if (at) from->release("", at, 640);
             at = nullptr;

@@ -28,6 +28,12 @@ constexpr ls::decoder_shape paired_shape = [] {
     return s;
 }();
 using paired = work_of<paired_shape, ls::mixed<ls::bf16>>;
+/// Two groups of two heads and one of keys and values.
+using grouped = work_of<[] {
+    ls::decoder_shape s = paired_shape;
+    s.head_group = 1;
+    return s;
+}(), ls::mixed<ls::bf16>>;
 
 constexpr double t = 131, pairs = 2000;
 
@@ -86,20 +92,34 @@ TEST_CASE("work: embedding, head and loss") {
     CHECK(learned.pass_bytes == doctest::Approx(t * 4 * (2 * 61 + 2 * 24 + 3 * 24 + 2 * 24 + 24 + 3 * 24 + 24) + 2 * 61 * 24 * 4 + 3 * 24 * 61 * 4 * 4));
 }
 
-TEST_CASE("work: two streams, QK-norm, dropout, and an MLP in chunks") {
+TEST_CASE("work: two streams, QK-norm, dropout, by chunks of tokens") {
     constexpr ls::work w = paired::forward(t, pairs);
     // Streams of four bytes: two norms; heads normed and rotated in one pass; a branch of its own joins twice; activation.
     CHECK(w.pass_bytes == doctest::Approx(t * (2 * 24 * (4 + 2) + 2 * 36 * 2 + 6 * 4 + 2 * 24 * (2 * 4 + 2) + (80 + 40) * 2)));
     CHECK(paired::handed_on(t).pass_bytes == t * 2 * 24 * 4);
     CHECK(llama::handed_on(t).pass_bytes == 0);
-    // Each of three chunks reads the MLP's weights, and starts kernels of its own; bytes of part of a chunk are part of a chunk's.
-    CHECK(w.product_bytes == doctest::Approx(t * 2 * (24 + 48 + 24 + 24 + 24 + 80 + 40 + 24) + 2 * (24 * 48 + 24 * 24) +
-                                             t / 50 * 2 * (24 * 80 + 40 * 24)));
-    CHECK(w.product_depths == 24 + 24 + 3 * (24 + 40));
-    CHECK(w.kernels == 1 + 2 + 1 + 1 + 1 + 3 * 2 + 3 * 2 + 1);
+    // Each of three chunks reads the weights, and starts kernels of its own; bytes of part of a chunk are part of a chunk's.
+    CHECK(w.product_bytes == doctest::Approx(t * 2 * (24 + 48 + 24 + 24 + 24 + 80 + 40 + 24) + t / 50 * 2 * (24 * 48 + 24 * 24 + 24 * 80 + 40 * 24)));
+    CHECK(w.product_depths == 3 * (24 + 24 + 24 + 40));
+    // Norm, projection, out, joined; heads, attention; norm, in; activation, out, joined.
+    CHECK(w.kernels == 3 * 4 + 2 + 3 * 2 + 3 * 3);
     constexpr ls::work back = paired::backward(t, pairs);
     CHECK(back.pass_bytes == doctest::Approx(t * (2 * 24 * (4 + 2) + 2 * 24 * (4 + 3 * 2) + 2 * 36 * 2 + 6 * 4 + 3 * 36 * 2 + 6 * 4 +
                                                   (40 + 80 + 80 + 40) * 2 + 2 * 2 * 24 * 2)));
+}
+
+TEST_CASE("work: by groups of heads") {
+    constexpr ls::work w = grouped::forward(t, pairs), whole = paired::forward(t, pairs);
+    CHECK(w.operations() == doctest::Approx(whole.operations()));
+    // Another norm, another reading of angles, another joining; and the projection's weights are read and written on their way together.
+    CHECK(w.pass_bytes == doctest::Approx(whole.pass_bytes + t * (24 * (4 + 2) + 6 * 4 + 24 * (2 * 4 + 2)) + 2 * 2 * 24 * 48));
+    CHECK(w.product_bytes == doctest::Approx(whole.product_bytes + t * 2 * (24 + 24)));  // norms are read, and branches written, twice
+    CHECK(w.product_depths == 3 * (2 * (24 + 12) + 24 + 40));
+    CHECK(w.kernels == 2 * (3 * 4 + 2) + 2 + 3 * 2 + 3 * 3);
+    constexpr ls::work back = grouped::backward(t, pairs), whole_back = paired::backward(t, pairs);
+    CHECK(back.operations() == doctest::Approx(whole_back.operations()));
+    // A norm made again and one back, angles twice; weights gathered, and their gradients zeroed, read and added to the layer's.
+    CHECK(back.pass_bytes == doctest::Approx(whole_back.pass_bytes + t * (24 * (4 + 2) + 24 * (4 + 3 * 2) + 2 * 6 * 4) + 24 * 48 * (2 * 2 + 4 * 4)));
 }
 
 TEST_CASE("work: sums and multiples") {

@@ -176,22 +176,22 @@ private:
         c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
                                      kept.template get<"pre-activation">());
     }
-    /// From there to the branch and, of tokens from `first` on, into the stream, or off it.
+    /// From there to the branch and, of tokens from `begin` on, into the stream, or off it.
     template <joining Way, class Context, class Kept>
-    static void contract(Context& c, index layer, weights w, const Kept& kept, index first, residual_in onto, residual_out y) {
+    static void contract(Context& c, index layer, weights w, const Kept& kept, index begin, residual_in onto, residual_out y) {
         const scratch_of<branch_table> apart(*c.memory, chunk(c.tokens));
         const scratch_of<activated_table> scratch(*c.memory, chunk(c.tokens));
         const auto activated = scratch.template get<"activated">().row_range(0, y.rows);
         c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
-        branch::template forward<Way>(c, layer, draw_site::mlp_branch, first, onto, activated, w.template get<"out.weight">(),
+        branch::template forward<Way>(c, layer, draw_site::mlp_branch, begin, onto, activated, w.template get<"out.weight">(),
                                       w.template get<"out.bias">().data, apart.template get<"branch">().row_range(0, y.rows), y);
     }
     template <class Context, class Kept>
-    static void chunk_backward(Context& c, index layer, weights w, gradients g, index first, residual_in x, const Kept& kept, gradient_in dy,
+    static void chunk_backward(Context& c, index layer, weights w, gradients g, index begin, residual_in x, const Kept& kept, gradient_in dy,
                                gradient_view dx) {
         const index rows = chunk(c.tokens);
         const scratch_of<branch_gradient_table> thinned(*c.memory, rows);
-        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, first, dy, thinned.template get<"d branch">().row_range(0, x.rows));
+        const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, begin, dy, thinned.template get<"d branch">().row_range(0, x.rows));
         const scratch_of<pre_gradient_table> outer(*c.memory, rows);
         const auto d_pre = outer.template get<"d pre-activation">().row_range(0, x.rows);
         {

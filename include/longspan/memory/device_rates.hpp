@@ -57,22 +57,23 @@ struct device_rates {
 
 /// One H200 on PCIe 5: docs/forecast.md says by which measurements.
 inline constexpr device_rates h200{.name = "H200",
-                                   .products = 744e12,
-                                   .products_tf32 = 280e12,
-                                   .products_fp32 = 45e12,
+                                   .products = 722.5e12,
+                                   .products_tf32 = 357.7e12,
+                                   .products_fp32 = 50.28e12,
                                    .product_edge = 0.5 * 132 * 128 * 256,
-                                   .exposed = 0.25,
-                                   .attention = {.forward = 671e12, .backward = 568e12, .forward_edge = 415, .backward_edge = 421},
-                                   .narrow_attention = {.forward = 452e12, .backward = 515e12, .forward_edge = 503, .backward_edge = 420},
-                                   .wide_attention = {.forward = 799e12, .backward = 359e12},
-                                   .memory = 4.1e12,
-                                   .to_host = 54.7e9,
-                                   .from_host = 53.9e9};
+                                   .exposed = 0.509,
+                                   .attention = {.forward = 654.6e12, .backward = 571.6e12, .forward_edge = 161, .backward_edge = 256},
+                                   .narrow_attention = {.forward = 545.3e12, .backward = 498.2e12, .forward_edge = 657, .backward_edge = 351},
+                                   .wide_attention = {.forward = 715.2e12, .backward = 357.7e12, .forward_edge = 233, .backward_edge = 529},
+                                   .memory = 4.111e12,
+                                   .to_host = 55.31e9,
+                                   .from_host = 55.35e9,
+                                   .launch = 0.679e-6};
 /// The same with attention by the kernels that run on any GPU since sm_80.
 inline constexpr device_rates h200_portable = [] {
     device_rates r = h200;
-    r.attention = {.forward = 360e12, .backward = 273e12, .forward_edge = 310, .backward_edge = 321};
-    r.narrow_attention = {.forward = 308e12, .backward = 269e12, .forward_edge = 332, .backward_edge = 378};
+    r.attention = {.forward = 360.7e12, .backward = 272e12, .forward_edge = 179, .backward_edge = 264};
+    r.narrow_attention = {.forward = 314.5e12, .backward = 271.2e12, .forward_edge = 280, .backward_edge = 299};
     r.wide_attention = {};
     return r;
 }();

@@ -59,23 +59,24 @@ struct model_work {
 
     /// Of one block's tensors of one cost, made forward; `pairs` live in all documents.
     [[nodiscard]] static constexpr work forward(cost made, double tokens, double pairs) {
+        const double rows = chunk(tokens);
         work w;
         switch (made) {
             case cost::pass: return w;
             case cost::product:
-                w = norm(tokens) + product(tokens, width, attention::projected, weight) + product(tokens, query, width, weight);
-                if (turns && !shape.qk_norm) w += rotation(tokens);
-                w += joined(tokens);
+                w = groups * in_chunks(tokens, norm(rows) + product(rows, width, attention::projected / groups, weight) +
+                                                   (turns && !shape.qk_norm ? rotation(rows) : work{}) +
+                                                   product(rows, query / groups, width, weight) + joined(rows)) +
+                    gathered(0);
                 break;
             case cost::attention:
                 w.forward_queries = tokens;
-                w.kernels = 1;
-                if (shape.qk_norm) w += turned(tokens);
+                w.kernels = groups;
+                if (shape.qk_norm) w += groups * turned(tokens);
                 break;
-            case cost::expansion: w = in_chunks(tokens, norm(chunk(tokens)) + product(chunk(tokens), width, first, weight)); break;
+            case cost::expansion: w = in_chunks(tokens, norm(rows) + product(rows, width, first, weight)); break;
             case cost::output:
-                w = in_chunks(tokens, product(chunk(tokens), hidden, width, weight) + pass(chunk(tokens) * (first * saved + hidden * activation))) +
-                    joined(tokens);
+                w = in_chunks(tokens, product(rows, hidden, width, weight) + pass(rows * (first * saved + hidden * activation)) + joined(rows));
                 break;
         }
         // One count of operations for all that ask: the layers'.
@@ -92,14 +93,15 @@ struct model_work {
     }
     /// Of one block's backward, whatever a policy makes again beside it.
     [[nodiscard]] static constexpr work backward(double tokens, double pairs) {
-        work w = gradients(tokens, width, attention::projected) + gradients(tokens, query, width) + norm(tokens) + norm_back(tokens, true);
+        const double rows = chunk(tokens);
+        work w = groups * in_chunks(tokens, gradients(rows, width, attention::projected / groups) + gradients(rows, query / groups, width) + norm(rows)) +
+                 (attention::sums_first ? 1 : groups) * in_chunks(tokens, norm_back(rows, true)) + gathered(2 * sum);
         w.attention_backward = 2.5 * tokens * tables::flops(cost::attention, pairs / tokens);
         w.backward_queries = tokens;
-        w.kernels += 3;
-        if (shape.qk_norm) w += turned(tokens) + of_heads(tokens * both * (2 * gradient + saved), tokens);
-        else if (turns) w += rotation(tokens);
+        w.kernels += 3 * groups;
+        if (shape.qk_norm) w += groups * (turned(tokens) + of_heads(tokens * both * (2 * gradient + saved), tokens));
+        else if (turns) w += groups * rotation(tokens);
         // The MLP activates again, and back.
-        const double rows = chunk(tokens);
         w += in_chunks(tokens, gradients(rows, width, first) + gradients(rows, hidden, width) + norm(rows) + norm_back(rows, true) +
                                    pass(rows * (hidden * gradient + first * saved + first * gradient + hidden * activation)));
         if (thinned) w += 2.0 * pass(2 * tokens * width * gradient);
@@ -136,7 +138,8 @@ struct model_work {
 
 private:
     static constexpr double width = shape.width, hidden = shape.hidden, first = mlp::first, query = attention::query_width;
-    static constexpr double both = attention::query_width + attention::key_width, head = shape.head(), vocabulary = shape.vocabulary;
+    static constexpr double groups = attention::groups;  // of heads: each norms, projects and joins by itself
+    static constexpr double both = (attention::query_width + attention::key_width) / groups, head = shape.head(), vocabulary = shape.vocabulary;
     static constexpr double activation = bytes_of<precision, role::activation>, saved = bytes_of<precision, role::saved>;
     static constexpr double gradient = bytes_of<precision, role::gradient>, residual = bytes_of<precision, role::residual>;
     static constexpr double weight = bytes_of<precision, role::weight>, sum = bytes_of<precision, role::parameter_gradient>;
@@ -155,7 +158,11 @@ private:
                 .product_depths = out,
                 .kernels = 2};
     }
-    /// Tokens that the MLP takes at a time, and what one chunk does as often as there are such.
+    /// Weights that a group's projection finds side by side are a copy; with so many bytes each more for sums that are dealt out again.
+    [[nodiscard]] static constexpr work gathered(double dealt) {
+        return attention::apart ? groups * pass(width * attention::projected / groups * (2 * weight + 2 * dealt)) : work{};
+    }
+    /// Tokens that are taken at a time, and what one chunk does as often as there are such.
     [[nodiscard]] static constexpr double chunk(double tokens) { return static_cast<double>(mlp::chunk(static_cast<index>(tokens))); }
     [[nodiscard]] static constexpr work in_chunks(double tokens, const work& of_chunk) {
         const double chunks = tokens / chunk(tokens);
@@ -169,7 +176,7 @@ private:
         return pass(tokens * width * (residual + (added ? 3 : 2) * gradient));
     }
     [[nodiscard]] static constexpr work rotation(double tokens) { return pass(tokens * (2 * both * saved + head * statistic)); }
-    /// QK-norm of queries and keys: with their rotation one pass, without it two.
+    /// QK-norm of a group's queries and keys: with their rotation one pass, without it two.
     [[nodiscard]] static constexpr work of_heads(double moved, double tokens) {
         return turns ? pass(moved + tokens * head * statistic) : 2.0 * pass(moved / 2);
     }
