@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A forecast against the same in plain numbers, and against what must not be otherwise: more work takes longer, a faster device less.
-#include <doctest/doctest.h>
-
 #include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
 
 #include <longspan/cuda/device.hpp>
 #include <longspan/model/forecast.hpp>
@@ -104,6 +105,9 @@ TEST_CASE("forecast: documents' lengths") {
     CHECK(less.useful.attention_forward < told.useful.attention_forward);
     CHECK(less.useful.products == told.useful.products);
     CHECK(less.seconds() < told.seconds());
+    for (const std::vector<ls::index>& bad : {std::vector<ls::index>{97, 35}, {98}, {50, -1}}) {
+        CHECK_THROWS_AS((void)(ls::forecast<small<>, device>(rates, bad)), ls::bad_argument);
+    }
 }
 
 TEST_CASE("forecast: what copies take longer than the blocks beside them, the device waits") {

@@ -35,6 +35,12 @@ using grouped = work_of<[] {
     return s;
 }(), ls::mixed<ls::bf16>>;
 
+using uneven = work_of<[] {
+    ls::decoder_shape s = models::llama;
+    s.token_chunk = 60;
+    return s;
+}(), ls::mixed<ls::bf16>>;
+
 constexpr double t = 131, pairs = 2000;
 
 }  // namespace
@@ -88,6 +94,8 @@ TEST_CASE("work: embedding, head and loss") {
                                           3 * 24 * 61 * (2 * 2 + 2 * 4)));
     CHECK(w.product_bytes == doctest::Approx(t * (2 * 24 + 4 * 61 + 2 * 2 * (24 + 61))));
     CHECK(w.product_depths == 3 * (24 + 61));
+    // By chunks of 60 tokens there are five of the loss, of 50, 10, 50, 10 and 11 tokens.
+    CHECK(uneven::ends(t).product_depths == 5 * (24 + 61));
     constexpr ls::work learned = gpt2::ends(t);
     CHECK(learned.pass_bytes == doctest::Approx(t * 4 * (2 * 61 + 2 * 24 + 3 * 24 + 2 * 24 + 24 + 3 * 24 + 24) + 2 * 61 * 24 * 4 + 3 * 24 * 61 * 4 * 4));
 }

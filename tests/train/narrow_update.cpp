@@ -275,6 +275,16 @@ TEST_CASE("narrow update: a snapshot of other formats is converted, what becomes
     CHECK(floats_of<trainer<usual>, false>(again) == squares);
     CHECK(step(again, 5) == doctest::Approx(step(eights, 5)).epsilon(1e-6));  // the same weights
 
+    // Eight bits that stay eight bits are the same codes of the same scales.
+    save_snapshot(path, eights, {});
+    trainer<eight> with_masters{seed{3}};
+    (void)load_snapshot(path, with_masters);
+    const auto bits = [](auto run) { return std::vector(run.begin(), run.end()); };
+    CHECK(bits(with_masters.store().first_moments()) == bits(eights.store().first_moments()));
+    CHECK(bits(with_masters.store().second_moments()) == bits(eights.store().second_moments()));
+    CHECK(bits(with_masters.store().first_scales()) == bits(eights.store().first_scales()));
+    CHECK(bits(with_masters.store().second_scales()) == bits(eights.store().second_scales()));
+
     // Another model is refused whatever its formats, and changes nothing.
     const auto kept = kept_by(again);
     trainer<with_more_layers> deeper{seed{1}};

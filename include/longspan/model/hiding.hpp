@@ -86,7 +86,8 @@ template <configuration Config, class Backend, class Policy = checkpoint_of<Conf
             const double bytes_kept = static_cast<double>(one.stream) +
                                       blocks * static_cast<double>(one.saved.only([&](cost worth) { return worth >= at.from; }).peak(1));
             // Whatever is made again beside the backward.
-            const hiding rule{second * bytes_kept / rates.to_host, blocks * forward, second * bytes_kept / rates.from_host, blocks * backward};
+            const hiding rule{second * seconds_of(bytes_kept, rates.to_host), blocks * forward, second * seconds_of(bytes_kept, rates.from_host),
+                              blocks * backward};
             if (rule.leaves * worst.forward >= worst.leaves * rule.forward) worst = rule;
         }
     }
@@ -108,10 +109,10 @@ consteval bool check_hiding() {
         // Of a thousand tokens, as whole numbers.
         constexpr auto microseconds_to_leave = static_cast<index>(copies.leaves + 1), microseconds_of_forward = static_cast<index>(copies.forward);
         constexpr auto microseconds_to_return = static_cast<index>(copies.returns + 1), microseconds_of_backward = static_cast<index>(copies.backward);
-        static_assert(microseconds_to_leave <= microseconds_of_forward,
+        static_assert(copies.leaves <= copies.forward || microseconds_to_leave <= microseconds_of_forward,
                       "config.checkpoint: what offload keeps of a segment leaves for the host slower than the next segment runs (microseconds a "
                       "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
-        static_assert(microseconds_to_leave > microseconds_of_forward || microseconds_to_return <= microseconds_of_backward,
+        static_assert(copies.leaves > copies.forward || microseconds_to_return <= microseconds_of_backward,
                       "config.checkpoint: what offload keeps of a segment returns slower than the segment behind it runs back (microseconds a "
                       "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
     }

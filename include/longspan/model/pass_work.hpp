@@ -10,8 +10,10 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <utility>
 
+#include <longspan/core/error.hpp>
 #include <longspan/memory/device_rates.hpp>
 #include <longspan/model/config.hpp>
 #include <longspan/model/work.hpp>
@@ -51,10 +53,19 @@ inline constexpr double mean_keys = mean_of_layers<Config>([]<pattern P>() {
     return detail::pairs_of_length<P, Config::shape.context> / static_cast<double>(Config::shape.context);
 });
 
-/// Pairs of a layer in one micro-batch of documents of these lengths; without any, of documents as long as the context.
+/// Pairs of a layer in one micro-batch of documents of these lengths; without any, of documents as long as the context. Throws bad_argument
+/// where they do not fit.
 template <configuration Config>
 [[nodiscard]] constexpr double pairs_of_batch(std::span<const index> lengths = {}) {
     constexpr index context = Config::shape.context, tokens = Config::batch.budget;
+    index left = tokens;
+    for (const index length : lengths) {
+        expects<bad_argument>(length >= 0 && length <= context && length <= left, [&] {
+            return "documents of a micro-batch: expected lengths from 0 to the context of " + std::to_string(context) + ", together no more than the budget of " +
+                   std::to_string(tokens) + " tokens, got a length of " + std::to_string(length) + " where " + std::to_string(left) + " were left";
+        });
+        left -= length;
+    }
     return mean_of_layers<Config>([&]<pattern P>() {
         double pairs = 0;
         for (const index length : lengths) pairs += detail::pairs_or_causal<P>(length);

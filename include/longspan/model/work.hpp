@@ -110,7 +110,9 @@ struct model_work {
     }
     /// Of what comes once a micro-batch: embedding, head and loss, both ways.
     [[nodiscard]] static constexpr work ends(double tokens) {
-        const double chunks = static_cast<double>(ceil_div(static_cast<index>(tokens), shape.loss_chunk));
+        // Of the loss, beginning anew in every chunk of tokens.
+        const auto all = static_cast<index>(tokens), most = mlp::chunk(all);
+        const double chunks = static_cast<double>(all / most * ceil_div(most, shape.loss_chunk) + ceil_div(all % most, shape.loss_chunk));
         work w = product(tokens, width, vocabulary, 0) + gradients(tokens, width, vocabulary, 0);
         w.products = 3 * 2 * tokens * width * vocabulary;
         w.product_depths *= chunks;

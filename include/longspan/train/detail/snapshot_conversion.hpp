@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A snapshot whose state is stored in other formats than the trainer's (config.update): read as floats, and stored as the trainer
-// stores. What becomes narrower is rounded once, to the nearest: to bf16 to nearest even, to eight bits by precision/eight_bit.hpp. A run
+// stores. What becomes narrower is rounded once, to the nearest: to bf16 to nearest even, to eight bits by precision/eight_bit.hpp; eight
+// bits that stay eight bits are copied. A run
 // that lacks masters gets its weights as such, exactly; one that wants none gets them rounded to weights.
 //
 // Memory on the host: the floats of one parameter; into eight bits, whose blocks may lie in two parameters, those of one moment.
@@ -76,6 +77,12 @@ struct converted_moment {
             into[i] = dynamic_table_of<Signed>.values[dynamic_values<Signed>::rank_of(codes[i])] * scales[static_cast<std::size_t>(block)];
         }
     }
+    /// As they are, into a store of eight bits, whose blocks lie where the file's do: coded once more, a block would get another scale.
+    static void copy(const snapshot_reader& file, const converted_parameter& p, std::span<std::uint8_t> codes, std::span<float> scales) {
+        const auto part = [](auto run, index from, index count) { return run.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(count)); };
+        file.read<std::uint8_t>(name_of(p), p.shape, part(codes, p.in_eight_bits, p.size));
+        file.read<float>(scale_of(p), {p.blocks()}, part(scales, p.first_block(), p.blocks()));
+    }
     /// A whole run into eight bits.
     static void store(std::span<const float> from, std::span<std::uint8_t> codes, std::span<float> scales) {
         constexpr auto block = static_cast<std::size_t>(eight_bit::block);
@@ -130,6 +137,11 @@ void convert_into(const snapshot_reader& file, const std::vector<converted_param
     const auto moment = [&](auto of, std::span<Moment> run, std::span<float> scales) {
         const auto read = [&](const converted_parameter& p, std::span<float> into) { decltype(of)::read(file, p, into); };
         if constexpr (std::is_same_v<Moment, std::uint8_t>) {
+            const auto in_codes = [&](const converted_parameter& p) { return file.file().find(decltype(of)::name_of(p))->type == dtype::U8; };
+            if (std::ranges::all_of(parameters, in_codes)) {
+                for (const converted_parameter& p : parameters) decltype(of)::copy(file, p, run, scales);
+                return;
+            }
             std::vector<float> whole(run.size());
             each(std::span(whole), read);
             decltype(of)::store(whole, run, scales);
