@@ -2,7 +2,7 @@
 //
 // Steps of one long document, each under what makes it fit: a line of JSON each. Names choose; without any, those that take seconds.
 //     bench_cuda_long_steps [a_recomputed] [a_selective] [a_window] [b_away] [b_reversible] [b_million] [b_two_million]
-//                          [b_four_million] [llama]
+//                          [b_four_million] [b_million_away] [llama]
 #include <string_view>
 
 #include "models.hpp"
@@ -17,8 +17,8 @@ constexpr auto window = ls::causal & ls::window<1024>;
 constexpr auto away = ls::offload<ls::recompute_every<1>>;
 constexpr auto narrow = ls::moments<ls::eight_bit>.without_masters();
 
-/// A model takes so many tokens at a time, and of two streams so many key/value heads. Narrow models want longer chunks: A's products of 8,192
-/// tokens made a step a fifth slower (docs/memory.md).
+/// A model takes so many tokens at a time, and of two streams so many key/value heads. Narrow models want longer chunks
+/// (docs/memory.md).
 template <index Chunk, bool Two = false, index Group = 0>
 constexpr ls::decoder_shape in_chunks(ls::decoder_shape shape) {
     shape.token_chunk = Chunk, shape.head_group = Group;
@@ -44,6 +44,13 @@ struct b_away : models::b<524288, 524288> {
     static constexpr auto checkpoint = away;
     static constexpr auto update = narrow;
 };
+struct b_million_away : models::b<1048576, 1048576> {
+    static constexpr auto shape = in_chunks<32768, false, 4>(models::b<1048576, 1048576>::shape);
+    static constexpr auto attention = window;
+    static constexpr auto checkpoint = away;
+    static constexpr auto update = narrow;
+};
+static_assert(ls::plan<b_million_away, ls::cuda::device>.peak() <= 70 * ls::GiB);
 /// Of 16 heads as few at a time as the length asks for: every group more is another pass over the stream.
 template <index Tokens, index Group>
 struct b_reversible : models::b<Tokens, Tokens> {
@@ -87,5 +94,6 @@ int main(int count, char** words) {
     if (asked("b_million", true)) run_once<b_million>("B on two streams 1x1048576, window 1024, reversible, by bucket", false);
     if (asked("b_two_million", false)) run_once<b_two_million>("B on two streams 1x2097152, window 1024, reversible, by bucket", false);
     if (asked("b_four_million", false)) run_once<b_four_million>("B on two streams 1x4194304, window 1024, reversible, by bucket", false);
+    if (asked("b_million_away", false)) run_once<b_million_away>("B 1x1048576, window 1024, offload<recompute_every<1>>, narrow update", false);
     if (asked("llama", false)) run_once<llama>("Llama 8B on two streams 1x1000064, window 1024, reversible, by bucket", false);
 }

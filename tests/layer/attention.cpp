@@ -105,7 +105,6 @@ TEST_CASE("attention: what a shape's options cost") {
     using tables = attention_tables<model_of<bare, uniform_precision<float>>>;
     CHECK(table_parameters<tables::parameter_table>() == 12 + 36 * 12 + 12 * 12);
     CHECK(table_parameters<attention::parameter_table>() == 10 + 48 * 10 + 6 + 6 + 4 + 10 * 24);
-    CHECK(attention::products() == 2.0 * 10 * (48 + 24));
     // Saved: projection, output, log-sum-exp, reciprocal deviation.
     CHECK(layout_of<uniform_precision<float>, tables::saved_table>("", 10).peak(1) == 4 * 10 * (36 + 12 + 3 + 1));
     CHECK(tables::parameter_table::list[7].cut == shard::row);

@@ -24,7 +24,7 @@ inline constexpr index bias_gradient_parts = 128;
 [[nodiscard]] constexpr bytes bias_gradient_workspace(index columns) { return bias_gradient_parts * columns * bytes{sizeof(float)}; }
 
 /// Whether a bias' gradient is summed by the product for its weight's, or by a kernel of its own, which reads dy once more. What measures
-/// faster in `bench_cuda_gemm` ("weight and bias gradient") belongs here; the first has not been measured yet.
+/// faster in `bench_cuda_gemm` ("weight and bias gradient") belongs here; apart is, by 2 to 7 % at 16,384 tokens and more.
 inline constexpr bool bias_gradient_in_epilogue = false;
 
 }  // namespace longspan::cuda

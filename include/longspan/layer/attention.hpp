@@ -45,10 +45,6 @@ struct attention_layer : attention_group<Model, Pattern> {
         return together("attention made again, backward", saved_in_passing(tokens),
                         either("", one::forward_scratch(tokens), one::template backward_scratch<Backend>(tokens)));
     }
-    /// Floating-point operations of the dense products, forward, per token (attention's own depend on the documents).
-    [[nodiscard]] static constexpr double products() {
-        return 2.0 * static_cast<double>(shape.width * (tables::projected + tables::query_width));
-    }
 
     /// y = x + branch(x). Without y only what the backward needs is computed. Of the saved tensors those that are worth `From` or more
     /// are there already and are read, not made; the same ops on the same shapes make the others, so the bits are the same.

@@ -3,7 +3,7 @@
 // The MLP branch: y = x + W₂ · activation(W₁ · norm(x)), gated (SwiGLU) or plain (GELU), with or without biases.
 //
 // Saved per token: the pre-activation (2f gated, f plain) and the norm's statistics. The activation itself is recomputed in the
-// pass which needs its derivative. Scratch: max(width, f) forward, at most (2·2 + …)f backward; see `backward_scratch`.
+// pass which needs its derivative. Scratch: `forward_scratch`, `backward_scratch`.
 // shape.token_chunk takes so many tokens at a time through all of it: of others nothing exists but what is saved.
 // Reference: Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202.
 #pragma once
@@ -109,8 +109,6 @@ public:
         return together("mlp made again, backward", bytes_of_table<saved_table>(rows),
                         either("", bytes_of_table<normed_table>(rows), contract_scratch(rows), chunk_backward_scratch(rows)));
     }
-    /// Floating-point operations of the products, forward, per token.
-    [[nodiscard]] static constexpr double products() { return 2.0 * static_cast<double>(width * (first + hidden)); }
 
     /// y = x + branch(x). Without y only what the backward needs is computed, and of that only what is worth less than `From`.
     template <cost From = cost::output, class Context>

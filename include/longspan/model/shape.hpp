@@ -39,7 +39,7 @@ struct decoder_shape {
     double stochastic_depth = 0;    ///< probability that a document skips the last layer's branches; grows linearly from 0 (arXiv:1603.09382)
     double label_smoothing = 0;
     index loss_chunk = 256;         ///< tokens whose logits exist at once
-    index token_chunk = 0;          ///< tokens that norms, projections and the MLP take at a time; of others only what is saved exists; 0: all
+    index token_chunk = 0;          ///< tokens that norms, projections, MLP, head and loss take at a time; of others only what is saved exists; 0: all
     index head_group = 0;           ///< key/value heads that attention takes at a time, with the query heads they serve; 0: all
 
     [[nodiscard]] constexpr index query_heads() const { return heads; }
