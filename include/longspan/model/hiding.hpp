@@ -109,12 +109,15 @@ consteval bool check_hiding() {
         // Of a thousand tokens, as whole numbers.
         constexpr auto microseconds_to_leave = static_cast<index>(copies.leaves + 1), microseconds_of_forward = static_cast<index>(copies.forward);
         constexpr auto microseconds_to_return = static_cast<index>(copies.returns + 1), microseconds_of_backward = static_cast<index>(copies.backward);
-        static_assert(copies.leaves <= copies.forward || microseconds_to_leave <= microseconds_of_forward,
-                      "config.checkpoint: what offload keeps of a segment leaves for the host slower than the next segment runs (microseconds a "
-                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
-        static_assert(copies.leaves > copies.forward || microseconds_to_return <= microseconds_of_backward,
-                      "config.checkpoint: what offload keeps of a segment returns slower than the segment behind it runs back (microseconds a "
-                      "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
+        if constexpr (copies.leaves > copies.forward) {
+            static_assert(microseconds_to_leave <= microseconds_of_forward,
+                          "config.checkpoint: what offload keeps of a segment leaves for the host slower than the next segment runs (microseconds a "
+                          "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
+        } else {
+            static_assert(microseconds_to_return <= microseconds_of_backward,
+                          "config.checkpoint: what offload keeps of a segment returns slower than the segment behind it runs back (microseconds a "
+                          "thousand tokens), so the device would wait; keep less, offload fewer blocks, widen the model, or say .even_if_slow()");
+        }
     }
     return true;
 }
