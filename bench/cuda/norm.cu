@@ -29,17 +29,8 @@ void cases(const measure::memory_bound& report, index tokens) {
     report.case_of("layer_norm" + of, 2 * bytes, [&] {
         cuda::layer_norm<Width>(stream, view(x), weight.data(), bias.data(), 1e-5, view(y), mean.data(), rstd.data());
     });
-    // What limits it: where the writes go? In place they go where the reads were; and a variant that is not taken, past the caches.
+    // What limits it: where the writes go? In place they go where the reads were.
     report.case_of("rms_norm, in place" + of, 2 * bytes, [&] { cuda::rms_norm<Width>(stream, view(x), weight.data(), 1e-5, view(x), rstd.data()); });
-    const matrix_view<const T> none;
-    report.case_of("rms_norm, past the caches" + of, 2 * bytes, [&] {
-        cuda::detail::norm_forward<Width, false, false, true>("rms_norm", stream, view(x), none, view(y), weight.data(),
-                                                              static_cast<const float*>(nullptr), 1e-5, view(y), nullptr, rstd.data());
-    });
-    report.case_of("layer_norm, past the caches" + of, 2 * bytes, [&] {
-        cuda::detail::norm_forward<Width, true, false, true>("layer_norm", stream, view(x), none, view(y), weight.data(),
-                                                             static_cast<const float*>(bias.data()), 1e-5, view(y), mean.data(), rstd.data());
-    });
     report.case_of("add_layer_norm" + of, 4 * bytes, [&] {
         cuda::add_layer_norm<Width>(stream, view(x), view(branch), view(x), weight.data(), bias.data(), 1e-5, view(y), mean.data(), rstd.data());
     });

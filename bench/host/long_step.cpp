@@ -2,15 +2,15 @@
 // One step over one document of 32,768 tokens, every earlier token seen, of a model of 124 million parameters, within 6 GiB: what the
 // plan says, what the process held at most (VmHWM), and the seconds. One step, the first, and not part of bench/run unless named: it
 // takes minutes, and longer where cores are shared.
+#include "one_document.hpp"
+
 #include <benchmark/benchmark.h>
 
 #include <chrono>
 #include <fstream>
-#include <random>
 #include <span>
 #include <string>
 
-#include <longspan/batch/permutation.hpp>
 #include <longspan/longspan.hpp>
 
 namespace ls = longspan;
@@ -40,26 +40,9 @@ double status_bytes(const std::string& field) {
     return 0;
 }
 
-ls::token_batch one_document() {
-    constexpr ls::index n = config::batch.budget;
-    std::mt19937 random(1);
-    std::uniform_int_distribution<ls::token_id> token(0, static_cast<ls::token_id>(config::shape.vocabulary - 1));
-    ls::token_batch batch;
-    batch.tokens.resize(n);
-    batch.targets.resize(n);
-    for (auto& id : batch.tokens) id = token(random);
-    for (auto& id : batch.targets) id = token(random);
-    batch.pieces.assign(config::batch.max_pieces, {.document = ls::padding_document, .begin = n});
-    batch.pieces[0] = {.document = 0, .position = 0, .begin = 0};
-    batch.by_id.resize(n);
-    ls::sort_tokens(batch.tokens, config::shape.vocabulary, batch.by_id);
-    batch.counts = {.batches = 1, .tokens = n, .targets = n, .target_weight = n, .pieces = 1, .documents = 1};
-    return batch;
-}
-
 void one_step_within_6_gib(benchmark::State& state) {
     ls::trainer<config> trainer{ls::seed{1}};
-    const ls::token_batch batch = one_document();
+    const ls::token_batch batch = one_document<config>();
     ls::step_report report;
     for (auto _ : state) {
         const auto before = std::chrono::steady_clock::now();

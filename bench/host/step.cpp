@@ -3,8 +3,7 @@
 // pairs which the pattern shows, all at the machine's 512^3 rate. Nothing else is credited: not the norms, the softmax, the
 // update, padding, nor what a tile computes beyond the pattern.
 #include "machine.hpp"
-
-#include <random>
+#include "one_document.hpp"
 
 #include <longspan/data/text_files.hpp>
 #include <longspan/longspan.hpp>
@@ -62,27 +61,6 @@ double products(const ls::token_batch& batch) {
     const double pairs = live_pairs<ls::pattern_at<ls::attention_of<Config>, 0>>(batch.table());
     return ls::dense_flops_per_token<Config> * static_cast<double>(batch.counts.tokens) +
            static_cast<double>(shape.layers * shape.heads * shape.head()) * 2 * (2 + 5) * pairs;
-}
-
-/// One document as long as the context, of random tokens.
-template <class Config>
-ls::token_batch one_document() {
-    constexpr ls::index n = Config::batch.budget;
-    std::mt19937 random(1);
-    std::uniform_int_distribution<ls::token_id> token(0, static_cast<ls::token_id>(Config::shape.vocabulary - 1));
-    ls::token_batch batch;
-    batch.tokens.resize(n);
-    batch.targets.resize(n);
-    for (auto& id : batch.tokens) id = token(random);
-    for (auto& id : batch.targets) id = token(random);
-    batch.pieces.assign(Config::batch.max_pieces, {.document = ls::padding_document, .begin = n});
-    batch.pieces[0] = {.document = 0, .position = 0, .begin = 0};
-    batch.by_id.resize(n);
-    for (std::size_t i = 0; i < batch.by_id.size(); ++i) batch.by_id[i] = static_cast<std::int32_t>(i);
-    std::stable_sort(batch.by_id.begin(), batch.by_id.end(),
-                     [&](auto a, auto b) { return batch.tokens[static_cast<std::size_t>(a)] < batch.tokens[static_cast<std::size_t>(b)]; });
-    batch.counts = {.batches = 1, .tokens = n, .targets = n, .target_weight = n, .pieces = 1, .documents = 1};
-    return batch;
 }
 
 /// The first full batch of Eigen's headers, as the main job packs them.

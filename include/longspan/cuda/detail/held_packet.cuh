@@ -26,13 +26,4 @@ struct held_packet {
     __device__ __forceinline__ float operator[](int i) const { return widen(std::bit_cast<packet<T, N>>(bits).value[i]); }
 };
 
-/// packet.cuh's write for what nobody reads again soon.
-template <int N, class T>
-__device__ __forceinline__ void write_once(T* at, const float (&values)[N]) {
-    packet<T, N> made;
-#pragma unroll
-    for (int i = 0; i < N; ++i) made.value[i] = narrow<T>(values[i]);
-    std::bit_cast<held_packet<T, N>>(made).store_once(at);
-}
-
 }  // namespace longspan::cuda::detail

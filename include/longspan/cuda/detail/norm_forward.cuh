@@ -58,8 +58,7 @@ __device__ __forceinline__ row_moments moments_of(const float (&x)[Each][N], int
     return of;
 }
 
-/// Past: y is written past what the second-level cache keeps.
-template <index Width, bool Centred, bool Sum, bool Past, class X, class B, class R, class W, class Y>
+template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
 __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, X, B, R, W, Y>::resident)
     norm_kernel(const __grid_constant__ norm_call<X, B, R, W, Y> call) {
     using shape = norm_shape<Width, Centred, Sum, X, B, R, W, Y>;
@@ -120,14 +119,12 @@ __global__ void __launch_bounds__(norm_threads, norm_shape<Width, Centred, Sum, 
             if constexpr (!shape::keeps_weights) load_weights(0, k);
 #pragma unroll
             for (int j = 0; j < n; ++j) x[k][j] = Centred ? fmaf((x[k][j] - mean) * rstd, weight[w][j], bias[w][j]) : x[k][j] * rstd * weight[w][j];
-            Y* const to = call.y.template row<Width>(r) + shape::column(lane, k);
-            if constexpr (Past) write_once(to, x[k]);
-            else write(to, x[k]);
+            write(call.y.template row<Width>(r) + shape::column(lane, k), x[k]);
         }
     }
 }
 
-template <index Width, bool Centred, bool Sum, bool Past = false, class X, class B, class R, class W, class Y>
+template <index Width, bool Centred, bool Sum, class X, class B, class R, class W, class Y>
 void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_view<B> branch, matrix_view<R> sum, const W* weight, const W* bias,
                   double epsilon, matrix_view<Y> y, float* mean, float* rstd, index heads = 1) {
     using x_element = std::remove_const_t<X>;
@@ -155,7 +152,7 @@ void norm_forward(const char* op, stream_ref stream, matrix_view<X> x, matrix_vi
     call.rows = x.rows * heads;
     call.epsilon = static_cast<float>(epsilon);
     const index wanted = ceil_div(call.rows, shape::rows), most = norm_parts / 2 * shape::resident;
-    launch_rows(op, stream, norm_kernel<Width, Centred, Sum, Past, x_element, b_element, R, W, Y>, wanted < most ? wanted : most, shape::memory, call);
+    launch_rows(op, stream, norm_kernel<Width, Centred, Sum, x_element, b_element, R, W, Y>, wanted < most ? wanted : most, shape::memory, call);
 }
 
 }  // namespace detail
