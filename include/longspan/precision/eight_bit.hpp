@@ -112,4 +112,23 @@ struct dynamic_table {
 template <bool Signed>
 inline constexpr dynamic_table<Signed> dynamic_table_of = dynamic_table<Signed>::make();
 
+/// Blocks of `count` elements, as they are read and written on the host.
+template <bool Signed>
+struct eight_bit_block {
+    using codes = dynamic_values<Signed>;
+
+    [[nodiscard]] static constexpr float decoded(std::uint8_t code, float scale) { return dynamic_table_of<Signed>.values[codes::rank_of(code)] * scale; }
+    /// Returns the block's scale.
+    static constexpr float encode(const float* from, index count, std::uint8_t* to) {
+        float largest = 0;
+        for (index i = 0; i < count; ++i) {
+            const float size = Signed && from[i] < 0 ? -from[i] : from[i];
+            largest = size > largest ? size : largest;
+        }
+        const float scale = eight_bit_scale(largest), inverse = eight_bit_inverse(scale);
+        for (index i = 0; i < count; ++i) to[i] = codes::code_of(codes::nearest(from[i] * inverse, dynamic_table_of<Signed>.thresholds));
+        return scale;
+    }
+};
+
 }  // namespace longspan

@@ -28,13 +28,13 @@ inline void store_stochastically(const narrow_values& from, bf16* to, index begi
 template <rounded_tensor Which>
 struct narrow_moments {
     static constexpr bool is_signed = Which == rounded_tensor::first_moment;
-    using codes = dynamic_values<is_signed>;
+    using block = eight_bit_block<is_signed>;
 
     template <class F>
     static void load(const moment_run<F>& from, narrow_values& to, index count) {
         if constexpr (std::same_as<F, eight_bit>) {
             const float scale = *from.scales;
-            for (index i = 0; i < count; ++i) to.of[i] = dynamic_table_of<is_signed>.values[codes::rank_of(from.values[i])] * scale;
+            for (index i = 0; i < count; ++i) to.of[i] = block::decoded(from.values[i], scale);
         } else {
             for (index i = 0; i < count; ++i) to.of[i] = to_compute(from.values[i]);
         }
@@ -42,15 +42,7 @@ struct narrow_moments {
     template <class F>
     static void store(const narrow_values& from, const moment_run<F>& to, index begin, index count, philox_key key) {
         if constexpr (std::same_as<F, eight_bit>) {
-            float largest = 0;
-            for (index i = 0; i < count; ++i) {
-                const float size = is_signed && from.of[i] < 0 ? -from.of[i] : from.of[i];
-                largest = size > largest ? size : largest;
-            }
-            const float scale = eight_bit_scale(largest), inverse = eight_bit_inverse(scale);
-            for (index i = 0; i < count; ++i)
-                to.values[i] = codes::code_of(codes::nearest(from.of[i] * inverse, dynamic_table_of<is_signed>.thresholds));
-            *to.scales = scale;
+            *to.scales = block::encode(from.of, count, to.values);
         } else if constexpr (std::same_as<F, bf16>) {
             store_stochastically(from, to.values, begin, count, Which, key);
         } else {

@@ -273,9 +273,7 @@ restored_run load_snapshot(const std::string& path, Trainer& trainer, const desc
             file.file().require(name, dtype_of<typename decltype(elements)::value_type>, shape);
             ++expected;
         });
-        expects<bad_snapshot>(file.file().tensors().size() == expected, [&] {
-            return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
-        });
+        detail::expect_tensors(file, expected);
         runs.for_each([&](const std::string& name, const std::vector<index>& shape, auto elements) {
             using element = typename decltype(elements)::value_type;
             file.read<element>(name, shape, elements);

@@ -2,8 +2,8 @@
 //
 // A snapshot whose state is stored in other formats than the trainer's (config.update): read as floats, and stored as the trainer
 // stores. What becomes narrower is rounded once, to the nearest: to bf16 to nearest even, to eight bits by precision/eight_bit.hpp; eight
-// bits that stay eight bits are copied. A run
-// that lacks masters gets its weights as such, exactly; one that wants none gets them rounded to weights.
+// bits that stay eight bits are copied. A run that lacks masters gets its weights as such, exactly; one that wants none gets them rounded
+// to weights.
 //
 // Memory on the host: the floats of one parameter; into eight bits, whose blocks may lie in two parameters, those of one moment.
 #pragma once
@@ -74,7 +74,7 @@ struct converted_moment {
         file.read<float>(scale_of(p), {p.blocks()}, std::span(scales));
         for (std::size_t i = 0; i < codes.size(); ++i) {
             const index block = (p.in_eight_bits + static_cast<index>(i)) / eight_bit::block - p.first_block();
-            into[i] = dynamic_table_of<Signed>.values[dynamic_values<Signed>::rank_of(codes[i])] * scales[static_cast<std::size_t>(block)];
+            into[i] = eight_bit_block<Signed>::decoded(codes[i], scales[static_cast<std::size_t>(block)]);
         }
     }
     /// As they are, into a store of eight bits, whose blocks lie where the file's do: coded once more, a block would get another scale.
@@ -86,15 +86,8 @@ struct converted_moment {
     /// A whole run into eight bits.
     static void store(std::span<const float> from, std::span<std::uint8_t> codes, std::span<float> scales) {
         constexpr auto block = static_cast<std::size_t>(eight_bit::block);
-        for (std::size_t begin = 0; begin < from.size(); begin += block) {
-            const auto values = from.subspan(begin, std::min(block, from.size() - begin));
-            float largest = 0;
-            for (const float x : values) largest = std::max(largest, x < 0 ? -x : x);
-            const float scale = eight_bit_scale(largest), inverse = eight_bit_inverse(scale);
-            for (std::size_t i = 0; i < values.size(); ++i)
-                codes[begin + i] = dynamic_values<Signed>::code_of(dynamic_values<Signed>::nearest(values[i] * inverse, dynamic_table_of<Signed>.thresholds));
-            scales[begin / block] = scale;
-        }
+        for (std::size_t begin = 0; begin < from.size(); begin += block)
+            scales[begin / block] = eight_bit_block<Signed>::encode(from.data() + begin, static_cast<index>(std::min(block, from.size() - begin)), codes.data() + begin);
     }
 };
 
@@ -108,6 +101,13 @@ template <class Model, class Layout>
     return all;
 }
 
+/// Throws bad_snapshot unless the file has so many tensors.
+inline void expect_tensors(const snapshot_reader& file, std::size_t expected) {
+    expects<bad_snapshot>(file.file().tensors().size() == expected, [&] {
+        return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
+    });
+}
+
 /// Throws bad_snapshot unless every tensor of the file is one of these, in a format that can be read.
 inline void check_convertible(const snapshot_reader& file, const std::vector<converted_parameter>& parameters) {
     std::size_t expected = 0;
@@ -115,9 +115,7 @@ inline void check_convertible(const snapshot_reader& file, const std::vector<con
         (void)convertible_type(file, p.name, p.shape, false);
         expected += 1 + converted_moment<true>::check(file, p) + converted_moment<false>::check(file, p);
     }
-    expects<bad_snapshot>(file.file().tensors().size() == expected, [&] {
-        return file.file().path() + ": expected " + std::to_string(expected) + " tensors, came " + std::to_string(file.file().tensors().size());
-    });
+    expect_tensors(file, expected);
 }
 
 /// Fills the runs of a store, each in its own format.
