@@ -17,35 +17,27 @@ constexpr auto window = ls::causal & ls::window<1024>;
 constexpr auto away = ls::offload<ls::recompute_every<1>>;
 constexpr auto narrow = ls::moments<ls::eight_bit>.without_masters();
 
-/// A model takes so many tokens at a time, and of two streams so many key/value heads. Narrow models want longer chunks
-/// (docs/memory.md).
-template <index Chunk, bool Two = false, index Group = 0>
-constexpr ls::decoder_shape in_chunks(ls::decoder_shape shape) {
-    shape.token_chunk = Chunk, shape.head_group = Group;
-    if (Two) shape.residual = ls::residual_kind::two_streams;
-    return shape;
-}
-
+// Narrow models want longer chunks (docs/memory.md).
 struct a_recomputed : models::a<131072, 131072> {
-    static constexpr auto shape = in_chunks<32768>(models::a<131072, 131072>::shape);
+    static constexpr auto shape = models::in_parts(models::a<131072, 131072>::shape, 32768);
     static constexpr auto checkpoint = away;
 };
 struct a_selective : models::a<131072, 131072> {
     static constexpr auto checkpoint = ls::selective;
 };
 struct a_window : models::a<1048576, 1048576> {
-    static constexpr auto shape = in_chunks<131072>(models::a<1048576, 1048576>::shape);
+    static constexpr auto shape = models::in_parts(models::a<1048576, 1048576>::shape, 131072);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::selective;
 };
 struct b_away : models::b<524288, 524288> {
-    static constexpr auto shape = in_chunks<32768>(models::b<524288, 524288>::shape);
+    static constexpr auto shape = models::in_parts(models::b<524288, 524288>::shape, 32768);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = away;
     static constexpr auto update = narrow;
 };
 struct b_million_away : models::b<1048576, 1048576> {
-    static constexpr auto shape = in_chunks<32768, false, 4>(models::b<1048576, 1048576>::shape);
+    static constexpr auto shape = models::in_parts(models::b<1048576, 1048576>::shape, 32768, 4);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = away;
     static constexpr auto update = narrow;
@@ -54,7 +46,7 @@ static_assert(ls::plan<b_million_away, ls::cuda::device>.peak() <= 70 * ls::GiB)
 /// Of 16 heads as few at a time as the length asks for: every group more is another pass over the stream.
 template <index Tokens, index Group>
 struct b_reversible : models::b<Tokens, Tokens> {
-    static constexpr auto shape = in_chunks<32768, true, Group>(models::b<Tokens, Tokens>::shape);
+    static constexpr auto shape = models::in_parts(models::on_two_streams(models::b<Tokens, Tokens>::shape), 32768, Group);
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto update = narrow.by_bucket();
@@ -67,8 +59,9 @@ static_assert(ls::plan<b_two_million, ls::cuda::device>.peak() <= 90 * ls::GiB);
 static_assert(ls::plan<b_four_million, ls::cuda::device>.peak() <= 136 * ls::GiB);
 /// Llama 3's shape of eight billion parameters.
 struct llama {
-    static constexpr auto shape = in_chunks<32768, true, 4>({.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336,
-                                                           .vocabulary = 128256, .context = 1000064, .tied = false, .loss_chunk = 4096});
+    static constexpr ls::decoder_shape shape{.layers = 32, .width = 4096, .heads = 32, .key_value_heads = 8, .hidden = 14336, .vocabulary = 128256,
+                                             .context = 1000064, .residual = ls::residual_kind::two_streams, .tied = false, .loss_chunk = 4096,
+                                             .token_chunk = 32768, .head_group = 4};
     static constexpr auto attention = window;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto precision = ls::mixed<ls::bf16>;

@@ -43,4 +43,14 @@ struct gpt2 {
     static constexpr auto batch = ls::packed<Tokens>;
 };
 
+/// A shape of which so many tokens and key/value heads are taken at a time, 0: all; and one of two residual streams.
+constexpr ls::decoder_shape in_parts(ls::decoder_shape shape, ls::index token_chunk, ls::index head_group = 0) {
+    shape.token_chunk = token_chunk, shape.head_group = head_group;
+    return shape;
+}
+constexpr ls::decoder_shape on_two_streams(ls::decoder_shape shape) {
+    shape.residual = ls::residual_kind::two_streams;
+    return shape;
+}
+
 }  // namespace models

@@ -14,12 +14,7 @@ using ls::index;  // not POSIX's
 
 template <index Tokens, index Chunk, index Group, auto Policy>
 struct paired : models::b<Tokens, 32768> {
-    static constexpr auto shape = [] {
-        ls::decoder_shape s = models::b<Tokens, 32768>::shape;
-        s.residual = ls::residual_kind::two_streams;
-        s.token_chunk = Chunk, s.head_group = Group;
-        return s;
-    }();
+    static constexpr auto shape = models::in_parts(models::on_two_streams(models::b<Tokens, 32768>::shape), Chunk, Group);
     static constexpr auto attention = ls::causal & ls::window<1024>;
     static constexpr auto checkpoint = Policy;
 };

@@ -13,12 +13,7 @@ using ls::index;  // not POSIX's
 
 template <index Chunk, index Group>
 struct paired : models::b<131072, 131072> {
-    static constexpr auto shape = [] {
-        ls::decoder_shape s = models::b<131072, 131072>::shape;
-        s.residual = ls::residual_kind::two_streams;
-        s.token_chunk = Chunk, s.head_group = Group;
-        return s;
-    }();
+    static constexpr auto shape = models::in_parts(models::on_two_streams(models::b<131072, 131072>::shape), Chunk, Group);
     static constexpr auto attention = ls::causal & ls::window<1024>;
     static constexpr auto checkpoint = ls::reversible;
 };

@@ -16,11 +16,7 @@ using ls::index;  // not POSIX's
 /// Of bench/cuda/long_steps.cu.
 template <class Model, index Chunk, index Group = 0>
 struct two_streams_in_chunks : Model {
-    static constexpr auto shape = [] {
-        ls::decoder_shape s = Model::shape;
-        s.residual = ls::residual_kind::two_streams, s.token_chunk = Chunk, s.head_group = Group;
-        return s;
-    }();
+    static constexpr auto shape = models::in_parts(models::on_two_streams(Model::shape), Chunk, Group);
     static constexpr auto attention = ls::causal & ls::window<1024>;
     static constexpr auto checkpoint = ls::reversible;
     static constexpr auto update = ls::moments<ls::eight_bit>.without_masters().by_bucket();
