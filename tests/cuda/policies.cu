@@ -13,6 +13,7 @@
 #include <longspan/cuda/trainer.cuh>
 #include <longspan/longspan.hpp>
 
+#include "home.hpp"
 #include "models.hpp"
 #include "support.cuh"
 
@@ -44,12 +45,7 @@ auto gradients_under() {
     using c = config<Shape, local, Policy, Precision>;
     trainer<c, cuda::device> t{seed{5}};
     const index at_rest = t.memory().used();
-    const auto gradients = [&] {
-        const auto run = t.store().gradients();
-        std::vector<std::remove_cvref_t<decltype(run[0])>> copy(run.size());
-        t.runtime().download(std::span<const typename decltype(copy)::value_type>(run), copy.data());
-        return copy;
-    };
+    const auto gradients = [&] { return home(t, t.store().gradients()); };
     // Twice, so that the second is replayed; gradients add up.
     double loss = 0;
     for (std::uint64_t i = 0; i < 2; ++i) loss += t.accumulate_gradients(odd_batch(Shape.vocabulary, 11 + i));

@@ -11,6 +11,7 @@
 #include <longspan/cuda/trainer.cuh>
 #include <longspan/longspan.hpp>
 
+#include "home.hpp"
 #include "models.hpp"
 #include "support.cuh"
 
@@ -34,13 +35,6 @@ constexpr decoder_shape optioned = [] {
     s.key_value_heads = 2, s.bias = true;
     return s;
 }();
-
-template <class Trainer, class T>
-std::vector<T> home(Trainer& t, std::span<T> run) {
-    std::vector<T> copy(run.size());
-    t.runtime().download(std::span<const T>(run), copy.data());
-    return copy;
-}
 
 /// Two batches' gradients, so that the second is replayed, and a step.
 template <class Config>

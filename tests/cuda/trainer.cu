@@ -13,6 +13,7 @@
 #include <longspan/longspan.hpp>
 #include <longspan/train/snapshot.hpp>
 
+#include "home.hpp"
 #include "models.hpp"
 #include "support.cuh"
 #include "train/kept_by.hpp"
@@ -25,12 +26,6 @@ using on_device = trainer<Config, cuda::device>;
 template <class Config>
 using on_host = trainer<Config>;
 
-template <class Trainer, class T>
-std::vector<T> home(Trainer& t, std::span<T> run) {
-    std::vector<T> copy(run.size());
-    t.runtime().download(std::span<const T>(run), copy.data());
-    return copy;
-}
 template <class Trainer>
 std::vector<double> gradients_of(Trainer& t) {
     return cuda_test::doubles(home(t, t.store().gradients()));

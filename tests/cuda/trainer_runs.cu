@@ -19,6 +19,7 @@
 #include <longspan/train/snapshot.hpp>
 
 #include "allocations.hpp"
+#include "home.hpp"
 #include "models.hpp"
 #include "support.cuh"
 
@@ -53,10 +54,7 @@ token_batch busy_batch(std::uint64_t i) {
 
 template <class Trainer>
 std::vector<float> masters_of(Trainer& t) {
-    const auto run = t.store().masters();
-    std::vector<float> copy(run.size());
-    t.runtime().download(std::span<const float>(run), copy.data());
-    return copy;
+    return home(t, t.store().masters());
 }
 
 }  // namespace
