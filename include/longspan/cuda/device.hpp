@@ -85,9 +85,8 @@ public:
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
         constexpr auto shape = Model::shape;
-        constexpr index heads = shape.heads / shape.head_groups(), key_heads = shape.grouped_heads() / shape.head_groups();
-        if constexpr (on_hopper<Model>) return hopper::attention_backward_workspace(tokens, heads, key_heads, shape.head());
-        else return attention_backward_workspace(tokens, heads, key_heads, shape.head());
+        if constexpr (!on_hopper<Model>) return portable_attention_workspace<Model>(tokens);
+        else return hopper::attention_backward_workspace(tokens, shape.group_heads(), shape.group_key_value_heads(), shape.head());
     }
     template <class Model>
     [[nodiscard]] static constexpr bytes loss_workspace(index tokens) {
@@ -95,6 +94,11 @@ public:
     }
 
     /// With attention by the kernels that run on any GPU.
+    template <class Model>
+    [[nodiscard]] static constexpr bytes portable_attention_workspace(index tokens) {
+        constexpr auto shape = Model::shape;
+        return attention_backward_workspace(tokens, shape.group_heads(), shape.group_key_value_heads(), shape.head());
+    }
     template <class Model>
     static constexpr device_rates portable_rates = sizeof(typename Model::template storage<role::activation>) == 2 ? h200_portable : h200_fp32;
     /// What the GPU that was measured does in a second (docs/forecast.md). Another's rates are a config's to name.
@@ -120,8 +124,7 @@ public:
     static constexpr bool on_hopper = false;
     template <class Model>
     [[nodiscard]] static constexpr bytes attention_workspace(index tokens) {
-        constexpr auto shape = Model::shape;
-        return attention_backward_workspace(tokens, shape.heads / shape.head_groups(), shape.grouped_heads() / shape.head_groups(), shape.head());
+        return portable_attention_workspace<Model>(tokens);
     }
 };
 

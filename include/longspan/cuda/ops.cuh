@@ -85,13 +85,13 @@ public:
     void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) const {
         cuda::linear_weight_gradient<rounding<Model>>(stream_, blas(), dy, x, dw, workspace_, accumulate::yes);
     }
-    template <class Model, class DY, class DB>
-    void linear_bias_gradient(matrix_view<DY> dy, DB* db) const {
-        cuda::linear_bias_gradient(stream_, dy, db, workspace_, accumulate::yes);
-    }
+    /// Of a weight and its bias; of the weight alone where the shape has no biases, or db is null.
     template <class Model, class DY, class X, class DW, class DB>
     void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) const {
-        cuda::linear_parameter_gradients<rounding<Model>>(stream_, blas(), dy, x, dw, db, workspace_, accumulate::yes);
+        if constexpr (Model::shape.bias) {
+            if (db != nullptr) return cuda::linear_parameter_gradients<rounding<Model>>(stream_, blas(), dy, x, dw, db, workspace_, accumulate::yes);
+        }
+        linear_weight_gradient<Model>(dy, x, dw);
     }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------

@@ -95,15 +95,13 @@ public:
     static void linear_weight_gradient(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw) {
         host::linear_weight_gradient<rounding<Model>>(dy, x, dw, accumulate::yes);
     }
-    template <class Model, class DY, class DB>
-    static void linear_bias_gradient(matrix_view<DY> dy, DB* db) {
-        host::linear_bias_gradient(dy, db, accumulate::yes);
-    }
-    /// Both gradients of a layer's parameters.
+    /// Of a weight and its bias; of the weight alone where the shape has no biases, or db is null.
     template <class Model, class DY, class X, class DW, class DB>
     static void linear_parameter_gradients(matrix_view<DY> dy, matrix_view<X> x, matrix_view<DW> dw, DB* db) {
         linear_weight_gradient<Model>(dy, x, dw);
-        linear_bias_gradient<Model>(dy, db);
+        if constexpr (Model::shape.bias) {
+            if (db != nullptr) host::linear_bias_gradient(dy, db, accumulate::yes);
+        }
     }
 
     // --- norms ----------------------------------------------------------------------------------------------------------------

@@ -32,9 +32,6 @@ struct attention_group : attention_tables<Model> {
     template <class Table>
     using scratch_of = tensors<precision, Table>;
 
-    /// Rows of x at a time.
-    [[nodiscard]] static constexpr index chunk(index tokens) { return shape.chunk(tokens); }
-
     /// Makes of group `number` what is worth less than From, and adds its branch to `onto`, or takes it off, where y is asked for.
     template <cost From, joining Way, class Context, class Kept>
     static void forward(Context& c, index layer, index number, weights w, const values_of<Pattern>& arguments, residual_in x, residual_in onto,
@@ -50,7 +47,7 @@ struct attention_group : attention_tables<Model> {
                                                              kept.template get<"log-sum-exp">());
         }
         if (!y) return;
-        const scratch_of<typename tables::branch_table> scratch(*c.memory, chunk(c.tokens));
+        const scratch_of<typename tables::branch_table> scratch(*c.memory, shape.chunk(c.tokens));
         for_chunks(c, [&](index begin, index count) {
             const auto rows = [&](auto view) { return view.row_range(begin, count); };
             branch::template forward<Way>(c, layer, draw_site::attention_branch, begin, rows(onto), rows(kept.template get<"attended">()),
@@ -72,21 +69,22 @@ struct attention_group : attention_tables<Model> {
 
     [[nodiscard]] static constexpr layout forward_scratch(index tokens) {
         return either("attention forward",
-                      together("", table<typename tables::group_weight_table>(group::projected), table<typename tables::normed_table>(chunk(tokens))),
-                      table<typename tables::turned_table>(tokens), table<typename tables::branch_table>(chunk(tokens)));
+                      together("", table<typename tables::group_weight_table>(group::projected),
+                               table<typename tables::normed_table>(shape.chunk(tokens))),
+                      table<typename tables::turned_table>(tokens), table<typename tables::branch_table>(shape.chunk(tokens)));
     }
     template <class Backend>
     [[nodiscard]] static constexpr layout backward_scratch(index tokens) {
         return together("attention backward", table<typename tables::projected_gradient_table>(tokens),
                         either("",
                                together("", table<typename tables::attended_gradient_table>(tokens),
-                                        either("", table<typename tables::branch_gradient_table>(chunk(tokens)),
+                                        either("", table<typename tables::branch_gradient_table>(shape.chunk(tokens)),
                                                together("", table<typename tables::turned_table>(tokens),
                                                         region("attention workspace", Backend::template attention_workspace<Model>(tokens))))),
                                together("", table<typename tables::group_weight_table>(group::projected),
                                         table<typename tables::group_gradient_table>(group::projected),
-                                        either("", table<typename tables::normed_table>(chunk(tokens)),
-                                               table<typename tables::normed_gradient_table>(chunk(tokens))))));
+                                        either("", table<typename tables::normed_table>(shape.chunk(tokens)),
+                                               table<typename tables::normed_gradient_table>(shape.chunk(tokens))))));
     }
 
 private:
@@ -96,7 +94,7 @@ private:
     }
     template <class Context, class F>
     static void for_chunks(const Context& c, F&& f) {
-        for_token_chunks(c.tokens, chunk(c.tokens), f);
+        for_token_chunks(c.tokens, shape.chunk(c.tokens), f);
     }
     /// The group's columns of W_o, or of its gradient.
     template <class Parameters>
@@ -178,7 +176,7 @@ private:
     template <class Context, class Kept>
     static void project(Context& c, index number, weights w, residual_in x, const Kept& kept) {
         const share<Context> of_group(c, number, w);
-        const scratch_of<typename tables::normed_table> scratch(*c.memory, chunk(c.tokens));
+        const scratch_of<typename tables::normed_table> scratch(*c.memory, shape.chunk(c.tokens));
         for_chunks(c, [&](index begin, index count) {
             const rows_of here{kept, begin, count};
             const auto normed = scratch.template get<"normed">().row_range(0, count), qkv = here.template get<"qkv">();
@@ -198,15 +196,12 @@ private:
         const scratch_of<typename tables::attended_gradient_table> scratch(*c.memory, c.tokens);
         const auto d_attended = scratch.template get<"d attended">();
         {
-            const scratch_of<typename tables::branch_gradient_table> thinned(*c.memory, chunk(c.tokens));
+            const scratch_of<typename tables::branch_gradient_table> thinned(*c.memory, shape.chunk(c.tokens));
             for_chunks(c, [&](index begin, index count) {
                 const auto d_branch = branch::backward(c, layer, draw_site::attention_branch, begin, dy.row_range(begin, count),
                                                        thinned.template get<"d branch">().row_range(0, count));
-                c.ops.template linear_weight_gradient<Model>(d_branch, kept.template get<"attended">().row_range(begin, count),
-                                                             columns_of(g, number));
-                if constexpr (shape.bias) {
-                    if (number == 0) c.ops.template linear_bias_gradient<Model>(d_branch, g.template get<"out.bias">().data);
-                }
+                c.ops.template linear_parameter_gradients<Model>(d_branch, kept.template get<"attended">().row_range(begin, count),
+                                                                 columns_of(g, number), number == 0 ? g.template get<"out.bias">().data : nullptr);
                 c.ops.template linear_input_gradient<Model>(d_branch, columns_of(w, number), d_attended.row_range(begin, count));
             });
         }
@@ -231,16 +226,15 @@ private:
             const rows_of here{kept, begin, count};
             const auto d_here = d_qkv.row_range(begin, count);
             {
-                const scratch_of<typename tables::normed_table> scratch(*c.memory, chunk(c.tokens));
+                const scratch_of<typename tables::normed_table> scratch(*c.memory, shape.chunk(c.tokens));
                 const auto normed = scratch.template get<"normed">().row_range(0, count);
                 norm::forward(c, w, x.row_range(begin, count), normed, here);
-                c.ops.template linear_weight_gradient<Model>(d_here, normed, d_group.rows());
-                if constexpr (shape.bias) c.ops.template linear_bias_gradient<Model>(d_here, d_group.bias());
+                c.ops.template linear_parameter_gradients<Model>(d_here, normed, d_group.rows(), d_group.bias());
             }
             if constexpr (tables::sums_first) {
                 c.ops.template linear_input_gradient<Model>(d_here, of_group.rows(), d_normed_sum.row_range(begin, count), number > 0);
             } else {
-                const scratch_of<typename tables::normed_gradient_table> scratch(*c.memory, chunk(c.tokens));
+                const scratch_of<typename tables::normed_gradient_table> scratch(*c.memory, shape.chunk(c.tokens));
                 const auto d_normed = scratch.template get<"d normed">().row_range(0, count);
                 c.ops.template linear_input_gradient<Model>(d_here, of_group.rows(), d_normed);
                 norm::template backward<true>(c, w, g, x.row_range(begin, count), d_normed, here, dx.row_range(begin, count));

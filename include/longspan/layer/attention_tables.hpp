@@ -36,8 +36,8 @@ struct attention_tables {
     static constexpr bool sums_first = apart && shape.streams() == 1;
     /// Of one group.
     struct group {
-        static constexpr index heads = shape.heads / groups;
-        static constexpr index key_heads = shape.grouped_heads() / groups;
+        static constexpr index heads = shape.group_heads();
+        static constexpr index key_heads = shape.group_key_value_heads();
         static constexpr index query_width = heads * shape.head();
         static constexpr index key_width = key_heads * shape.head();
         static constexpr index projected = query_width + 2 * key_width;

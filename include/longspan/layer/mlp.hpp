@@ -23,8 +23,6 @@ struct mlp_layer {
     static constexpr index width = shape.width;
     static constexpr index hidden = shape.hidden;
     static constexpr index first = shape.gated() ? 2 * hidden : hidden;  ///< columns of the first product: [gate | up], or up
-    /// Tokens at a time.
-    [[nodiscard]] static constexpr index chunk(index tokens) { return shape.chunk(tokens); }
     using precision = typename Model::precision;
     using branch = residual_branch<Model>;
     using norm = normalisation<Model>;
@@ -82,7 +80,7 @@ private:
     /// Calls f(begin, count) for the tokens of each chunk.
     template <class F>
     static void for_chunks(index tokens, F&& f) {
-        for_token_chunks(tokens, chunk(tokens), f);
+        for_token_chunks(tokens, shape.chunk(tokens), f);
     }
     [[nodiscard]] static constexpr layout contract_scratch(index rows) {
         return together("", bytes_of_table<branch_table>(rows), bytes_of_table<activated_table>(rows));
@@ -95,17 +93,17 @@ private:
 
 public:
     [[nodiscard]] static constexpr layout forward_scratch(index tokens) {
-        return either("mlp forward", bytes_of_table<normed_table>(chunk(tokens)), contract_scratch(chunk(tokens)));
+        return either("mlp forward", bytes_of_table<normed_table>(shape.chunk(tokens)), contract_scratch(shape.chunk(tokens)));
     }
-    [[nodiscard]] static constexpr layout backward_scratch(index tokens) { return chunk_backward_scratch(chunk(tokens)); }
+    [[nodiscard]] static constexpr layout backward_scratch(index tokens) { return chunk_backward_scratch(shape.chunk(tokens)); }
     /// Of `add` and of `reverse`, which save nothing that outlives them.
     [[nodiscard]] static constexpr layout add_scratch(index tokens) {
-        const index rows = chunk(tokens);
+        const index rows = shape.chunk(tokens);
         return together("mlp forward", bytes_of_table<saved_table>(rows),
                         either("", bytes_of_table<normed_table>(rows), contract_scratch(rows)));
     }
     [[nodiscard]] static constexpr layout reverse_scratch(index tokens) {
-        const index rows = chunk(tokens);
+        const index rows = shape.chunk(tokens);
         return together("mlp made again, backward", bytes_of_table<saved_table>(rows),
                         either("", bytes_of_table<normed_table>(rows), contract_scratch(rows), chunk_backward_scratch(rows)));
     }
@@ -144,7 +142,7 @@ public:
     /// y += branch(x), of two streams.
     template <class Context>
     static void add(Context& c, index layer, weights w, residual_in x, residual_out y) {
-        const saved passing(*c.memory, chunk(c.tokens));
+        const saved passing(*c.memory, shape.chunk(c.tokens));
         for_chunks(c.tokens, [&](index begin, index count) {
             const rows_of kept{passing, 0, count};
             expand(c, w, x.row_range(begin, count), kept);
@@ -155,7 +153,7 @@ public:
     /// for both.
     template <class Context>
     static void reverse(Context& c, index layer, weights w, gradients g, residual_in x, residual_out y, gradient_in dy, gradient_view dx) {
-        const saved passing(*c.memory, chunk(c.tokens));
+        const saved passing(*c.memory, shape.chunk(c.tokens));
         for_chunks(c.tokens, [&](index begin, index count) {
             const rows_of kept{passing, 0, count};
             expand(c, w, x.row_range(begin, count), kept);
@@ -168,7 +166,7 @@ private:
     /// What some tokens save.
     template <class Context, class Kept>
     static void expand(Context& c, weights w, residual_in x, const Kept& kept) {
-        const scratch_of<normed_table> scratch(*c.memory, chunk(c.tokens));
+        const scratch_of<normed_table> scratch(*c.memory, shape.chunk(c.tokens));
         const auto normed = scratch.template get<"normed">().row_range(0, x.rows);
         norm::forward(c, w, x, normed, kept);
         c.ops.template linear<Model>(normed, w.template get<"in.weight">(), w.template get<"in.bias">().data,
@@ -177,8 +175,8 @@ private:
     /// From there to the branch and, of tokens from `begin` on, into the stream, or off it.
     template <joining Way, class Context, class Kept>
     static void contract(Context& c, index layer, weights w, const Kept& kept, index begin, residual_in onto, residual_out y) {
-        const scratch_of<branch_table> apart(*c.memory, chunk(c.tokens));
-        const scratch_of<activated_table> scratch(*c.memory, chunk(c.tokens));
+        const scratch_of<branch_table> apart(*c.memory, shape.chunk(c.tokens));
+        const scratch_of<activated_table> scratch(*c.memory, shape.chunk(c.tokens));
         const auto activated = scratch.template get<"activated">().row_range(0, y.rows);
         c.ops.template activate<shape.mlp, hidden>(kept.template get<"pre-activation">(), activated);
         branch::template forward<Way>(c, layer, draw_site::mlp_branch, begin, onto, activated, w.template get<"out.weight">(),
@@ -187,7 +185,7 @@ private:
     template <class Context, class Kept>
     static void chunk_backward(Context& c, index layer, weights w, gradients g, index begin, residual_in x, const Kept& kept, gradient_in dy,
                                gradient_view dx) {
-        const index rows = chunk(c.tokens);
+        const index rows = shape.chunk(c.tokens);
         const scratch_of<branch_gradient_table> thinned(*c.memory, rows);
         const auto d_branch = branch::backward(c, layer, draw_site::mlp_branch, begin, dy, thinned.template get<"d branch">().row_range(0, x.rows));
         const scratch_of<pre_gradient_table> outer(*c.memory, rows);
@@ -198,23 +196,18 @@ private:
             const auto activated = scratch.template get<"activated">().row_range(0, x.rows);
             c.ops.template linear_input_gradient<Model>(d_branch, w.template get<"out.weight">(), d_activated);
             c.ops.template activate_backward<shape.mlp, hidden>(d_activated, kept.template get<"pre-activation">(), d_pre, activated);
-            parameter_gradients(c, d_branch, activated, g.template get<"out.weight">(), g.template get<"out.bias">().data);
+            c.ops.template linear_parameter_gradients<Model>(d_branch, activated, g.template get<"out.weight">(), g.template get<"out.bias">().data);
         }
         {
             const scratch_of<normed_table> scratch(*c.memory, rows);
             const auto normed = scratch.template get<"normed">().row_range(0, x.rows);
             norm::forward(c, w, x, normed, kept);
-            parameter_gradients(c, d_pre, normed, g.template get<"in.weight">(), g.template get<"in.bias">().data);
+            c.ops.template linear_parameter_gradients<Model>(d_pre, normed, g.template get<"in.weight">(), g.template get<"in.bias">().data);
         }
         const scratch_of<normed_gradient_table> scratch(*c.memory, rows);
         const auto d_normed = scratch.template get<"d normed">().row_range(0, x.rows);
         c.ops.template linear_input_gradient<Model>(d_pre, w.template get<"in.weight">(), d_normed);
         norm::template backward<true>(c, w, g, x, d_normed, kept, dx);
-    }
-    template <class Context, class DY, class X, class DW, class DB>
-    static void parameter_gradients(Context& c, DY dy, X x, DW dw, DB* db) {
-        if constexpr (shape.bias) c.ops.template linear_parameter_gradients<Model>(dy, x, dw, db);
-        else c.ops.template linear_weight_gradient<Model>(dy, x, dw);
     }
 };
 

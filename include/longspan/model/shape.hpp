@@ -50,6 +50,9 @@ struct decoder_shape {
     [[nodiscard]] constexpr index streams() const { return residual == residual_kind::two_streams ? 2 : 1; }
     /// Groups of heads that attention goes through, one after another.
     [[nodiscard]] constexpr index head_groups() const { return head_group > 0 ? grouped_heads() / head_group : 1; }
+    /// Query and key/value heads of a group.
+    [[nodiscard]] constexpr index group_heads() const { return heads / head_groups(); }
+    [[nodiscard]] constexpr index group_key_value_heads() const { return grouped_heads() / head_groups(); }
     /// Of so many tokens, those that are taken at a time.
     [[nodiscard]] constexpr index chunk(index tokens) const { return 0 < token_chunk && token_chunk < tokens ? token_chunk : tokens; }
     [[nodiscard]] constexpr bool gated() const { return mlp == mlp_kind::silu_gated; }

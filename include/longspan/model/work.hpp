@@ -111,7 +111,7 @@ struct model_work {
     /// Of what comes once a micro-batch: embedding, head and loss, both ways.
     [[nodiscard]] static constexpr work ends(double tokens) {
         // Of the loss, beginning anew in every chunk of tokens.
-        const auto all = static_cast<index>(tokens), most = mlp::chunk(all);
+        const auto all = static_cast<index>(tokens), most = shape.chunk(all);
         const double chunks = static_cast<double>(all / most * ceil_div(most, shape.loss_chunk) + ceil_div(all % most, shape.loss_chunk));
         work w = product(tokens, width, vocabulary, 0) + gradients(tokens, width, vocabulary, 0);
         w.products = 3 * 2 * tokens * width * vocabulary;
@@ -165,11 +165,11 @@ private:
         return attention::apart ? groups * pass(width * attention::projected / groups * (2 * weight + 2 * dealt)) : work{};
     }
     /// Tokens that are taken at a time, and what one chunk does as often as there are such.
-    [[nodiscard]] static constexpr double chunk(double tokens) { return static_cast<double>(mlp::chunk(static_cast<index>(tokens))); }
+    [[nodiscard]] static constexpr double chunk(double tokens) { return static_cast<double>(shape.chunk(static_cast<index>(tokens))); }
     [[nodiscard]] static constexpr work in_chunks(double tokens, const work& of_chunk) {
         const double chunks = tokens / chunk(tokens);
         work w = chunks * of_chunk;
-        const double begun = static_cast<double>(ceil_div(static_cast<index>(tokens), mlp::chunk(static_cast<index>(tokens))));
+        const double begun = static_cast<double>(ceil_div(static_cast<index>(tokens), shape.chunk(static_cast<index>(tokens))));
         w.kernels = begun * of_chunk.kernels, w.product_depths = begun * of_chunk.product_depths;
         return w;
     }

@@ -50,7 +50,7 @@ struct attention_of_model {
 template <class Model>
 constexpr bytes cpu::attention_workspace(index tokens) {
     using gradient = typename Model::template storage<role::gradient>;
-    constexpr index width = Model::shape.query_width() / Model::shape.head_groups();
+    constexpr index width = Model::shape.group_heads() * Model::shape.head();
     return sizeof(gradient) == 2 ? tokens * width * static_cast<bytes>(sizeof(compute_t<gradient>)) : 0;
 }
 
