@@ -175,25 +175,27 @@ struct dropout_tile {
             for (index k = 0; k < row; ++k) {
                 for (index q = 0; q < Panel; ++q) turned[k * Panel + q] = bytes[q * row + k];
             }
-            return;
-        }
-        typedef std::uint8_t sixteen __attribute__((vector_size(16)));
-        for (index q = 0; q < Panel; q += 16) {
-            for (index k = 0; k < row; k += 16) {
-                sixteen rows[16];
-                for (index i = 0; i < 16; ++i) std::memcpy(&rows[i], bytes + (q + i) * row + k, 16);
-                // Perfect shuffles of the first and the second half: four of them transpose.
-                for (int round = 0; round < 4; ++round) {
-                    sixteen next[16];
-                    for (int i = 0; i < 8; ++i) {
-                        next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-                        next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-                    }
-                    std::memcpy(rows, next, sizeof rows);
-                }
-                for (index i = 0; i < 16; ++i) std::memcpy(turned + (k + i) * Panel + q, &rows[i], 16);
+        } else {
+            for (index q = 0; q < Panel; q += 16) {
+                for (index k = 0; k < row; k += 16) turn_square<Panel>(q, k);
             }
         }
+    }
+    /// Sixteen keys of sixteen queries at once, by perfect shuffles of the first and the second half: four of them transpose.
+    template <int Panel>
+    void turn_square(index q, index k) {
+        typedef std::uint8_t sixteen __attribute__((vector_size(16)));
+        sixteen rows[16];
+        for (index i = 0; i < 16; ++i) std::memcpy(&rows[i], bytes + (q + i) * row + k, 16);
+        for (int round = 0; round < 4; ++round) {
+            sixteen next[16];
+            for (int i = 0; i < 8; ++i) {
+                next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            }
+            std::memcpy(rows, next, sizeof rows);
+        }
+        for (index i = 0; i < 16; ++i) std::memcpy(turned + (k + i) * Panel + q, &rows[i], 16);
     }
     /// Bytes of queries [q, …) for key k.
     template <int Panel>
